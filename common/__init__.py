@@ -1,0 +1,1 @@
+"""What several scripts share: data, networks, losses, measures, figures and runs."""

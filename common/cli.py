@@ -1,0 +1,107 @@
+"""The command line of a script: flags from its `Config`, one clear line for bad input, exit codes.
+
+0 success, 1 a fault of the machine or a diverged training, 2 bad input, 130 and 143 stopped by SIGINT and SIGTERM.
+"""
+
+import contextlib
+import io
+import math
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import torch
+import tyro
+
+T = TypeVar("T")
+
+
+class BadInput(Exception):
+    """Something the user can mend; the message is one line that names the flag or file, what was found, what to do."""
+
+
+class TrainingFailed(Exception):
+    """Training cannot go on; the message is one line that names the step and the values."""
+
+
+def parse(config_class: type[T], description: str, arguments: Sequence[str] | None = None) -> T:
+    """Read flags into a config.
+
+    Args:
+        config_class: a frozen dataclass; field docstrings are the help texts, `__post_init__` raises `BadInput`.
+        description: shown above the flags in `--help`; a script passes its docstring.
+        arguments: flags, by default those of the process.
+
+    Raises:
+        BadInput: a flag is unknown, misspelt or has an impossible value.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(printed):
+            return tyro.cli(
+                config_class, description=description, args=arguments, config=(tyro.conf.FlagCreatePairsOff,)
+            )
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        raise BadInput(_one_line(printed.getvalue())) from None
+
+
+def _one_line(box: str) -> str:
+    """The message inside the frame that tyro draws around an error, as one line."""
+    rows = [row.strip("│ ").strip() for row in box.splitlines() if not row.startswith(("╭", "╰"))]
+    rule = next((i for i, row in enumerate(rows) if row.startswith("──")), len(rows))
+    message = " ".join(rows[:rule])
+    message = re.sub(r"Error parsing (\S+): (.*)", r"\1: \2", message)
+    similar = re.search(r"--[\w-]+", " ".join(rows[rule:]))
+    if message.startswith("Unrecognized") and similar and similar[0] != "--help":
+        message += f" (perhaps {similar[0]}?)"
+    return f"{message.rstrip('.')}; see --help"
+
+
+def launch(config_class: type[T], main: Callable[[T], None], description: str) -> None:
+    """Run `main(config)` as a program: every expected fault ends in one line on stderr and its exit code."""
+    code, message = 0, ""
+    try:
+        main(parse(config_class, description))
+    except BadInput as fault:
+        code, message = 2, str(fault)
+    except TrainingFailed as fault:
+        code, message = 1, str(fault)
+    except KeyboardInterrupt:
+        code, message = 130, "interrupted"
+    except OSError as fault:
+        where = f"{fault.filename}: " if fault.filename else ""
+        code, message = 1, f"{where}{fault.strerror or fault}; mend that, and the same command continues"
+    except MemoryError:
+        code, message = 1, "out of memory; choose smaller sizes"
+    if message:
+        print("error: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(code)
+
+
+def require(condition: bool, flag: str, found: Any, wanted: str) -> None:
+    """Raise `BadInput` naming the flag, what was found and what it takes, unless the condition holds."""
+    if not condition:
+        raise BadInput(f"{flag}: {found} is not possible; it takes {wanted}")
+
+
+def require_range(flag: str, value: float, low: float, high: float, kind: str = "a number") -> None:
+    """Raise `BadInput` unless `low <= value <= high` (NaN never is)."""
+    inside = math.isfinite(value) and low <= value <= high
+    require(inside, flag, value, f"{kind} from {low:g} to {high:g}")
+
+
+def resolve_device(name: str) -> torch.device:
+    """The torch device for `--device auto|cpu|cuda|mps`; `auto` takes an accelerator where there is one.
+
+    Raises:
+        BadInput: the device is not on this machine.
+    """
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        name = next(kind for kind in ("cuda", "mps", "cpu") if present[kind])
+    require(present[name], "--device", f"{name} (not on this machine)", " or ".join(k for k in present if present[k]))
+    return torch.device(name)
