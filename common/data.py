@@ -1,10 +1,13 @@
-"""Fashion-MNIST in memory: read and verified on every load, held as one uint8 tensor, batches as index slices.
+"""Fashion-MNIST in memory: read and verified on every load, one uint8 tensor, batches as index slices.
 
 Source of the data: Xiao, Rasul and Vollgraf 2017, arXiv 1708.07747; MIT licence, Zalando SE.
+Nothing is ever unpacked to disk, so no later run can trust a half-written file.
 """
 
 import gzip
 import hashlib
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from common.checkpoints import write_file
 from common.cli import BadInput
 from common.run import generator_for
 
-ROOT = Path(__file__).resolve().parent.parent / "data"
+RAW = Path(__file__).resolve().parent.parent / "data" / "FashionMNIST" / "raw"
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 MD5 = {
     "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
@@ -23,4 +26,149 @@ MD5 = {
     "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
     "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
 }
-MIRROR = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+PREFIX = {"train": "train", "test": "t10k"}
+
+
+@dataclass(frozen=True)
+class Split:
+    """One part of the data set: `images` uint8 [N, 1, 28, 28] with values 0-255, `labels` int64 [N] with values 0-9."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+
+
+def load_fashion_mnist(split: str, device: torch.device | str = "cpu", raw: Path = RAW) -> Split:
+    """Read the training (60,000) or test (10,000) images and labels, in the order of the archives.
+
+    Args:
+        split: "train" or "test".
+        device: where the tensors live.
+        raw: folder of the four archives; a missing one is fetched into it by torchvision's downloader.
+
+    Raises:
+        BadInput: an archive is altered, cannot be fetched or cannot be stored; names the file and the remedy.
+    """
+    images = np.frombuffer(_read(raw / f"{PREFIX[split]}-images-idx3-ubyte.gz"), np.uint8, offset=16)
+    labels = np.frombuffer(_read(raw / f"{PREFIX[split]}-labels-idx1-ubyte.gz"), np.uint8, offset=8)
+    return Split(
+        torch.tensor(images.reshape(-1, 1, 28, 28), device=device),
+        torch.tensor(labels.astype(np.int64), device=device),
+    )
+
+
+def _read(path: Path) -> bytes:
+    """The unpacked content of one archive, its checksum verified."""
+    try:
+        content = path.read_bytes() if path.exists() else _fetch(path)
+    except OSError as fault:
+        raise BadInput(f"{path}: cannot be read ({fault.strerror or fault}); check the file and its rights") from None
+    if hashlib.md5(content, usedforsecurity=False).hexdigest() != MD5[path.name]:
+        raise BadInput(
+            f"{path}: truncated or altered (its MD5 sum is not {MD5[path.name]}); "
+            "delete it and it is fetched again, or restore it with git checkout"
+        )
+    return gzip.decompress(content)
+
+
+def _fetch(path: Path) -> bytes:
+    """Download one archive beside its place, verify it, move it there whole."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".fetch-") as folder:
+            content = _download(path.name, Path(folder))
+        write_file(path, content)
+        return content
+    except PermissionError:
+        raise BadInput(
+            f"{path}: missing, and {path.parent} is not writable; make it so or put the file there"
+        ) from None
+    except (OSError, RuntimeError) as fault:
+        reason = " ".join(str(fault).split())
+        raise BadInput(f"{path}: missing and not fetched ({reason}); connect to the network or put it there") from None
+
+
+def _download(name: str, folder: Path) -> bytes:
+    """Fetch one archive with torchvision; a RuntimeError where every mirror fails."""
+    datasets = torchvision_datasets()
+    fault: Exception = RuntimeError("no mirror")
+    for mirror in datasets.FashionMNIST.mirrors:
+        try:
+            datasets.utils.download_url(mirror + name, str(folder), filename=name, md5=MD5[name])
+            return (folder / name).read_bytes()
+        except (OSError, RuntimeError) as failed:
+            fault = failed
+    raise fault
+
+
+def torchvision_datasets():
+    """The module `torchvision.datasets`, imported only where it is needed: to download, and in the benchmarks.
+
+    A torchvision built for CUDA beside a torch built for the CPU lacks its compiled operators, and its import stops at
+    the first of them, `nms`. Nothing here calls it, so an empty declaration is enough.
+    """
+    try:
+        import torchvision.datasets
+    except RuntimeError:
+        library = torch.library.Library("torchvision", "DEF")
+        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        import torchvision.datasets
+    return torchvision.datasets
+
+
+def epoch_order(n: int, seed: int, epoch: int, device: torch.device | str = "cpu") -> torch.Tensor:
+    """The order of `n` images in an epoch, int64 [n]: a permutation that is a pure function of `(seed, epoch)`."""
+    return torch.randperm(n, generator=generator_for(seed, "order", epoch)).to(device)
+
+
+def batch_indices(n: int, batch_size: int, seed: int, first_step: int, device: torch.device | str = "cpu") -> Iterator:
+    """Index tensors of one batch after another, from `first_step` on without end; the last of an epoch may be shorter.
+
+    Step `s` is batch `s % ceil(n / batch_size)` of epoch `s // ceil(n / batch_size)`.
+    """
+    per_epoch = -(-n // batch_size)
+    epoch, skip = divmod(first_step, per_epoch)
+    while True:
+        yield from epoch_order(n, seed, epoch, device).split(batch_size)[skip:]
+        epoch, skip = epoch + 1, 0
+
+
+def to_unit_range(images: torch.Tensor) -> torch.Tensor:
+    """Pixels as float32 in [0, 1]; uint8 0-255 in. Generators and decoders write the same range."""
+    return images.float() / 255
+
+
+def shift_and_flip(images: torch.Tensor, generator: torch.Generator, reach: int = 2) -> torch.Tensor:
+    """Move every image by up to `reach` pixels each way, zeros coming in, and mirror half of them.
+
+    Args:
+        images: [B, 1, H, W], any type.
+
+    Returns:
+        the same shape and type; each image has its own draw.
+    """
+    b, _, h, w = images.shape
+    padded = torch.nn.functional.pad(images, (reach,) * 4)
+    windows = padded.squeeze(1).unfold(1, h, 1).unfold(2, w, 1)  # [B, 2r+1, 2r+1, H, W], a view
+    down, right = torch.randint(2 * reach + 1, (2, b), generator=generator, device=images.device)
+    moved = windows[torch.arange(b, device=images.device), down, right]  # [B, H, W]
+    mirrored = torch.rand(b, 1, 1, generator=generator, device=images.device) < 0.5
+    return torch.where(mirrored, moved.flip(2), moved).unsqueeze(1)
+
+
+def draw_labelled(labels: torch.Tensor, n_labels: int, generator: torch.Generator) -> torch.Tensor:
+    """Indices of a random labelled subset with equally many images of each class.
+
+    Args:
+        labels: int64 [N] with values 0-9.
+        n_labels: size of the subset, a multiple of ten; at most ten times the rarest class.
+
+    Returns:
+        int64 [n_labels], grouped by class, without repetition.
+    """
+    per_class = n_labels // 10
+    chosen = []
+    for label in range(10):
+        members = (labels == label).nonzero().squeeze(1)
+        order = torch.randperm(len(members), generator=generator, device=labels.device)
+        chosen.append(members[order[:per_class]])
+    return torch.cat(chosen)

@@ -12,7 +12,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.animation import PillowWriter  # noqa: F401
+import torch
 from matplotlib.figure import Figure
 
 from common.checkpoints import write_file
@@ -40,6 +40,37 @@ plt.rcParams.update(
         "legend.frameon": False,
     }
 )
+
+
+def tile(images: torch.Tensor, columns: int, gap: int = 2) -> np.ndarray:
+    """Images side by side on white, row by row.
+
+    Args:
+        images: [N, 1, H, W] or [N, H, W], values in [0, 1]: one fixed range, so that grids can be compared.
+        columns: images per row; the last row may be shorter.
+
+    Returns:
+        float array [rows * (H + gap) - gap, columns * (W + gap) - gap].
+    """
+    pictures = images.detach().float().cpu().reshape(len(images), *images.shape[-2:]).numpy()
+    n, h, w = pictures.shape
+    rows = -(-n // columns)
+    canvas = np.ones((rows * (h + gap) - gap, columns * (w + gap) - gap), np.float32)
+    for index, picture in enumerate(pictures):
+        top, left = index // columns * (h + gap), index % columns * (w + gap)
+        canvas[top : top + h, left : left + w] = picture
+    return canvas
+
+
+def image_grid(images: torch.Tensor, columns: int, path: Path, title: str) -> None:
+    """Draw images [N, 1, H, W] in [0, 1] as a grid, black 0 and white 1 whatever the images hold."""
+    canvas = tile(images, columns)
+    height, width = canvas.shape
+    figure, axis = plt.subplots(figsize=(width / 75, height / 75 + 0.4))
+    axis.imshow(canvas, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axis.set_axis_off()
+    axis.set_title(title)
+    save(figure, path)
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -28,7 +28,7 @@ from common.cli import BadInput, TrainingFailed, resolve_device
 from common.environment import environment
 
 CHECKPOINT_SECONDS = 60.0
-NOT_IDENTITY = ("out", "fresh", "device", "sample")
+NOT_IDENTITY = ("out", "fresh", "device", "sample", "sample_epochs")
 
 
 def generator_for(seed: int, stream: str, step: int, device: torch.device | str = "cpu") -> torch.Generator:
@@ -137,14 +137,15 @@ class Run:
             self.seconds += time.monotonic() - start
             self._changed = True
             self._bar.update()
-            if self.step % per_epoch == 0 or time.monotonic() - self._saved > CHECKPOINT_SECONDS:
+            if self.step % per_epoch == 0:
                 self.save()
             self.stop_if_asked()
 
     def stop_if_asked(self) -> None:
-        """After SIGINT or SIGTERM: save and exit with 130 or 143. `steps` does it; long work after it may too."""
-        if self._signal:
+        """Between pieces of long work: save every minute; after SIGINT or SIGTERM save and exit with 130 or 143."""
+        if self._signal or time.monotonic() - self._saved > CHECKPOINT_SECONDS:
             self.save()
+        if self._signal:
             self.say(f"stopped at step {self.step:,}; the same command continues")
             sys.exit(128 + self._signal)
 
@@ -153,10 +154,19 @@ class Run:
         self._pending.append(({k: v.detach() if isinstance(v, torch.Tensor) else v for k, v in values.items()}, table))
         self._changed = True
 
+    def keep(self, name: str, tensor: torch.Tensor) -> None:
+        """Keep a small tensor with the run (drawn samples, say): it is in every checkpoint and in `tensors`."""
+        self.tensors[name] = tensor
+        self._changed = True
+
     def rows(self, table: str) -> pd.DataFrame:
         """A table so far, one row per record."""
         self._settle()
         return pd.DataFrame(self.tables.get(table, []))
+
+    def replace(self, table: str, rows: pd.DataFrame) -> None:
+        """Set a whole table, one that is computed from others."""
+        self.tables[table] = rows.to_dict("records")
 
     def save(self) -> None:
         """Write a checkpoint, the tables and `environment.json`, if anything changed since the last time.

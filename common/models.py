@@ -1,0 +1,170 @@
+"""Networks for 28 x 28 grey images: the VAE of question 3, generator and critic of question 4."""
+
+import copy
+
+import torch
+from torch import nn
+
+SLOPE = 0.2  # of LeakyReLU below zero
+
+
+class VAE(nn.Module):
+    """Convolutional variational autoencoder, Kingma and Welling 2014 (arXiv 1312.6114), Gaussian posterior.
+
+    Args:
+        latent_dim: dimensions of z.
+        width: channels of the first layer; the next two have twice and four times as many.
+    """
+
+    def __init__(self, latent_dim: int, width: int) -> None:
+        super().__init__()
+        w, n = width, 4 * width * 16
+
+        def down(inputs: int, outputs: int) -> list[nn.Module]:
+            return [nn.Conv2d(inputs, outputs, 3, 2, 1, bias=False), nn.BatchNorm2d(outputs), nn.SiLU()]
+
+        def up(inputs: int, outputs: int, extra: int) -> list[nn.Module]:
+            convolution = nn.ConvTranspose2d(inputs, outputs, 3, 2, 1, output_padding=extra, bias=False)
+            return [convolution, nn.BatchNorm2d(outputs), nn.SiLU()]
+
+        self.encoder = nn.Sequential(
+            *down(1, w),  # [B, w, 14, 14]
+            *down(w, 2 * w),  # [B, 2w, 7, 7]
+            *down(2 * w, 4 * w),  # [B, 4w, 4, 4]
+            nn.Flatten(),
+            nn.Linear(n, 2 * latent_dim),
+        )
+        self.decoder = nn.Sequential(
+            nn.Linear(latent_dim, n, bias=False),
+            nn.BatchNorm1d(n),
+            nn.SiLU(),
+            nn.Unflatten(1, (4 * w, 4, 4)),
+            *up(4 * w, 2 * w, 0),  # [B, 2w, 7, 7]
+            *up(2 * w, w, 1),  # [B, w, 14, 14]
+            nn.ConvTranspose2d(w, 1, 3, 2, 1, output_padding=1),  # [B, 1, 28, 28]
+            nn.Sigmoid(),
+        )
+
+    def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Posterior mean and log variance of q(z|x), each [B, latent_dim], for x [B, 1, 28, 28] in [0, 1]."""
+        mean, log_variance = self.encoder(x).chunk(2, dim=1)
+        return mean, log_variance
+
+    def decode(self, z: torch.Tensor) -> torch.Tensor:
+        """Mean of p(x|z), [B, 1, 28, 28] in [0, 1], for z [B, latent_dim]."""
+        return self.decoder(z)
+
+
+class Generator(nn.Module):
+    """Images from noise: the generator of the MNIST experiment of arXiv 1704.00028, output in [0, 1].
+
+    Args:
+        width: channels before the last layer; 64 in the paper's code.
+        latent_dim: dimensions of the noise z; 128 in the paper's code.
+        batch_norm: after every inner layer, as DCGAN asks (arXiv 1511.06434); the paper's WGAN-GP has none here.
+    """
+
+    def __init__(self, width: int, latent_dim: int, batch_norm: bool) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+        w = width
+
+        def inner(channels: int) -> list[nn.Module]:
+            return [nn.BatchNorm2d(channels), nn.ReLU()] if batch_norm else [nn.ReLU()]
+
+        # A kernel of 5 and stride 2; without output padding 4 x 4 becomes 7 x 7, which equals 8 x 8 cropped.
+        self.layers = nn.Sequential(
+            nn.Linear(latent_dim, 16 * 4 * w),
+            nn.Unflatten(1, (4 * w, 4, 4)),
+            *inner(4 * w),
+            nn.ConvTranspose2d(4 * w, 2 * w, 5, 2, 2),  # [B, 2w, 7, 7]
+            *inner(2 * w),
+            nn.ConvTranspose2d(2 * w, w, 5, 2, 2, output_padding=1),  # [B, w, 14, 14]
+            *inner(w),
+            nn.ConvTranspose2d(w, 1, 5, 2, 2, output_padding=1),  # [B, 1, 28, 28]
+            nn.Sigmoid(),
+        )
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        """z [B, latent_dim] -> images [B, 1, 28, 28] in [0, 1]."""
+        return self.layers(z)
+
+
+class Critic(nn.Module):
+    """A number for every image, unbounded: the critic of the MNIST experiment of arXiv 1704.00028.
+
+    Args:
+        width: channels of the first layer; 64 in the paper's code.
+        batch_norm: in the inner layers but the first, for a DCGAN discriminator; a WGAN-GP critic must not have it, since
+            its penalty is on the gradient at one image.
+    """
+
+    def __init__(self, width: int, batch_norm: bool = False) -> None:
+        super().__init__()
+        w = width
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(inputs, outputs, 5, 2, 2) for inputs, outputs in ((1, w), (w, 2 * w), (2 * w, 4 * w))
+        )
+        norms = (nn.Identity(), nn.BatchNorm2d(2 * w), nn.BatchNorm2d(4 * w))
+        self.norms = nn.ModuleList(norms if batch_norm else (nn.Identity() for _ in range(3)))
+        self.linear = nn.Linear(16 * 4 * w, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x [B, 1, 28, 28] in [0, 1] -> [B]; a logit for a discriminator, a critic's value for WGAN-GP."""
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            x = nn.functional.leaky_relu(norm(convolution(x)), SLOPE)  # [B, w, 14, 14], [B, 2w, 7, 7], [B, 4w, 4, 4]
+        return self.linear(x.flatten(1)).squeeze(1)
+
+
+def initialize(network: nn.Module) -> None:
+    """Draw weights as the code of arXiv 1704.00028 does; biases 0.
+
+    Uniform with standard deviation sqrt(4 / (fan_in + fan_out)) for a convolution of stride 2, whose output (transposed:
+    input) has a quarter of the positions, and sqrt(2 / (fan_in + fan_out)) for a linear layer (Glorot and Bengio 2010).
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            taps = layer.kernel_size[0] * layer.kernel_size[1]
+            fans = [layer.in_channels * taps, layer.out_channels * taps]
+            fans[1 if isinstance(layer, nn.Conv2d) else 0] /= 4
+            bound = (3 * 4 / sum(fans)) ** 0.5
+        elif isinstance(layer, nn.Linear):
+            bound = (3 * 2 / (layer.in_features + layer.out_features)) ** 0.5
+        else:
+            continue
+        nn.init.uniform_(layer.weight, -bound, bound)
+        nn.init.zeros_(layer.bias)
+
+
+class MovingAverage:
+    """Exponential moving average of a network's weights and batch-norm statistics, kept as a network of its own.
+
+    Args:
+        network: the one to follow.
+        decay: share of the average that stays at each update; early updates use (1 + n) / (10 + n) if that is less.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.network = copy.deepcopy(network).requires_grad_(False)
+        self.decay, self.updates = decay, 0
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """Move the average towards the network's present weights."""
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        self.updates += 1
+        torch._foreach_lerp_(list(self.network.parameters()), list(network.parameters()), 1 - decay)
+        for mine, theirs in zip(self.network.buffers(), network.buffers(), strict=True):
+            if mine.is_floating_point():
+                mine.lerp_(theirs, 1 - decay)
+            else:
+                mine.copy_(theirs)
+
+    def state_dict(self) -> dict:
+        """The averaged weights and the number of updates."""
+        return {"network": self.network.state_dict(), "updates": self.updates}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Continue from `state_dict`."""
+        self.network.load_state_dict(state["network"])
+        self.updates = state["updates"]

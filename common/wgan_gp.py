@@ -1,0 +1,100 @@
+"""The critic's step of WGAN-GP with its gradients written out: no second differentiation, two passes less.
+
+The critic is h0 = x, a_l = W_l * h_(l-1) + b_l, h_l = phi(a_l) for l = 1, 2, 3 and f(x) = w . h3 + c with convolutions `*`
+and phi = LeakyReLU. It is piecewise linear, so phi'(a_l) is constant almost everywhere and phi'' is zero. With
+
+    delta_l = phi'(a_l) (W_(l+1)^T delta_(l+1)),  delta_3 = phi'(a_3) w      the gradient of f at a_l
+    g = W_1^T delta_1                                                        the gradient of f at x
+    v = dP/dg = 2 lambda / B (1 - 1/|g|) g                                   for the penalty P = lambda / B sum (|g| - 1)^2
+    u_0 = v,  u_l = phi'(a_l) (W_l * u_(l-1))                                v carried forward, without biases
+
+g is linear in each W_l, and dP/dW_l is the weight gradient of a convolution with input u_(l-1) and output gradient delta_l,
+dP/dw = sum u_3. So real, fake and interpolated images share one forward pass, one pass of deltas and one weight gradient
+per layer: 3 + 3 + 1 + 3 = 10 passes of B images, where automatic differentiation takes 12.
+"""
+
+import torch
+from torch.nn.functional import conv2d, leaky_relu_
+
+from common.models import SLOPE, Critic
+
+STRIDE, PADDING = 2, 2
+
+
+@torch.no_grad()
+def critic_gradients(
+    critic: Critic, real: torch.Tensor, fake: torch.Tensor, weight: torch.Tensor, penalty_weight: float
+) -> dict[str, torch.Tensor]:
+    """Set `.grad` of every weight of the critic to that of mean f(fake) - mean f(real) + lambda mean (|g| - 1)^2.
+
+    The same numbers as automatic differentiation of arXiv 1704.00028, Algorithm 1, lines 4-9 (tested to rounding).
+
+    Args:
+        critic: without batch norm.
+        real, fake: [B, 1, 28, 28] in [0, 1].
+        weight: U(0, 1) draws, one per image, [B]; x = weight * real + (1 - weight) * fake.
+        penalty_weight: lambda.
+
+    Returns:
+        critic (the loss), wasserstein (mean f(real) - mean f(fake)), penalty (lambda times its mean) and
+        gradient_norm (mean |g|), 0-d tensors.
+    """
+    b, weight = len(real), weight.view(-1, 1, 1, 1)
+    layers, w = critic.convolutions, critic.linear.weight
+
+    # Forward: h[l] of real, fake and interpolated images together, [3B, ...].
+    h = [torch.cat([real, fake, weight * real + (1 - weight) * fake])]
+    for layer in layers:
+        h.append(leaky_relu_(conv2d(h[-1], layer.weight, layer.bias, STRIDE, PADDING), SLOPE))
+    value = critic.linear(h[3].flatten(1)).squeeze(1)  # [3B]
+
+    # Backward to the activations: the loss of a real image is -f / B, of a fake one f / B; for the penalty, f itself.
+    sign = torch.tensor([-1 / b, 1 / b, 1.0], device=w.device).repeat_interleave(b).unsqueeze(1)  # [3B, 1]
+    delta = (sign * w).view(h[3].shape).contiguous(memory_format=torch.channels_last)
+    deltas = [delta] * 3
+    for l in (2, 1, 0):
+        deltas[l] = _leaky_relu_slope_times(delta, h[l + 1])
+        if l > 0:
+            delta = _transposed(deltas[l], h[l], layers[l].weight)
+    gradient = _transposed(deltas[0][2 * b :], h[0][2 * b :], layers[0].weight)  # g, [B, 1, 28, 28]
+
+    # The penalty, and its derivative v carried forward; 0 where g is 0.
+    norm = torch.linalg.vector_norm(gradient.flatten(1), dim=1)  # [B]
+    factor = 2 * penalty_weight / b * (norm - 1) / norm.clamp(min=torch.finfo(norm.dtype).tiny)
+    u = factor.view(-1, 1, 1, 1) * gradient
+    for l, layer in enumerate(layers):
+        h[l][2 * b :] = u  # takes the place of the interpolated images' h, which is needed no more
+        layer.weight.grad = _weight_gradient(deltas[l], h[l], layer.weight)
+        layer.bias.grad = deltas[l][: 2 * b].sum((0, 2, 3))
+        u = _leaky_relu_slope_times(conv2d(u, layer.weight, None, STRIDE, PADDING), h[l + 1][2 * b :])
+    critic.linear.weight.grad = sign[: 2 * b].T @ h[3][: 2 * b].flatten(1) + u.flatten(1).sum(0)
+    critic.linear.bias.grad = torch.zeros_like(critic.linear.bias)  # f(fake) and f(real) cancel it
+
+    wasserstein = value[:b].mean() - value[b : 2 * b].mean()
+    penalty = penalty_weight * (norm - 1).square().mean()
+    return {
+        "critic": penalty - wasserstein,
+        "wasserstein": wasserstein,
+        "penalty": penalty,
+        "gradient_norm": norm.mean(),
+    }
+
+
+def _leaky_relu_slope_times(x: torch.Tensor, activation: torch.Tensor) -> torch.Tensor:
+    """phi'(a) x, from h = phi(a), which has the sign of a."""
+    return torch.ops.aten.leaky_relu_backward(x, activation, SLOPE, True)
+
+
+def _convolution_backward(output: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, wanted: list[bool]):
+    two = [2, 2]
+    return torch.ops.aten.convolution_backward(output, x, weight, None, two, two, [1, 1], False, [0, 0], 1, wanted)
+
+
+def _transposed(output: torch.Tensor, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """W^T output, in the shape of x."""
+    return _convolution_backward(output, x, weight, [True, False, False])[0]
+
+
+def _weight_gradient(output: torch.Tensor, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """The gradient of sum(output * (W * x)) with respect to W."""
+    return _convolution_backward(output, x, weight, [False, True, False])[1]

@@ -1,0 +1,164 @@
+"""Question 4a: a DCGAN on Fashion-MNIST.
+
+Goodfellow et al. 2014 with the architecture rules of Radford et al. 2016 (DCGAN, arXiv 1511.06434) on the networks of the
+MNIST experiment of "Improved Training of Wasserstein GANs" (arXiv 1704.00028): batch norm in the generator and in the
+discriminator's inner layers, binary cross-entropy on logits, and the generator's loss that does not saturate.
+
+    python q4_dcgan.py --epochs 15
+    python q4_dcgan.py --sample 1000 --out outputs/q4_dcgan
+
+Writes to --out: losses.csv (a row per iteration), metrics.csv (a row per epoch), loss_curves.png, real.png,
+fake_epoch_*.png, progress.png, progress.gif, interpolation.png, generator.pt, samples.npz, config.json, environment.json
+and checkpoints/.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from common import plots_gan
+from common.cli import launch, resolve_device
+from common.data import batch_indices, load_fashion_mnist, to_unit_range
+from common.gan import check_config, held_out_values, keep_samples, sample_finished_run, write_results
+from common.losses import discriminator_losses, non_saturating_loss
+from common.models import Critic, Generator, MovingAverage, initialize
+from common.run import Run, require_finite
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of a run; the defaults are the paper's."""
+
+    epochs: int = 15
+    """Passes of the discriminator over the 60,000 training images [epochs]."""
+    batch_size: int = 50
+    """Images per step; arXiv 1704.00028, MNIST experiment."""
+    lr: float = 2e-4
+    """Adam's step size, both networks; arXiv 1511.06434 and the MNIST experiment of 1704.00028."""
+    beta1: float = 0.5
+    """Adam's first decay; arXiv 1511.06434."""
+    beta2: float = 0.999
+    """Adam's second decay; arXiv 1511.06434."""
+    width: int = 64
+    """Channels of the discriminator's first layer and of the generator's last inner one; the MNIST experiment's value."""
+    latent_dim: int = 128
+    """Dimensions of the noise z ~ N(0, I); the MNIST experiment's value."""
+    ema_decay: float = 0.999
+    """Decay of the generator's moving average per iteration; ours, the paper has none."""
+    sample_epochs: tuple[int, ...] = ()
+    """Epochs whose grids are drawn [epochs]; empty: 1, 5, 10, 15 and the last, as far as the run goes."""
+    sample: int = 0
+    """Draw so many new images from the finished run in --out, without training [images]."""
+    seed: int = 0
+    """Decides every random number of the run."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where networks run; auto takes an accelerator where there is one."""
+    out: Path = Path("outputs/q4_dcgan")
+    """Folder of the run; the same command continues or reuses what is there."""
+    fresh: bool = False
+    """Start over in a folder that holds a run."""
+
+    def __post_init__(self) -> None:
+        check_config(self)
+
+
+def train_step(
+    generator: Generator,
+    discriminator: Critic,
+    optimizers: tuple[torch.optim.Optimizer, torch.optim.Optimizer],
+    real: torch.Tensor,
+    noise: torch.Tensor,
+    step: int,
+) -> dict[str, torch.Tensor]:
+    """One step of the discriminator on real [B, 1, 28, 28] and G(noise), then one of the generator on the same noise.
+
+    Real and fake images pass the discriminator as batches of their own, so that each has its own batch statistics. The
+    generator's graph is built once: its step differentiates through the images that the discriminator has just seen.
+    """
+    fake = generator(noise)  # [B, 1, 28, 28]
+    parts = discriminator_losses(discriminator(real), discriminator(fake.detach()))
+    optimizers[1].zero_grad()
+    parts["discriminator"].backward()
+    require_finite(step, discriminator.parameters(), **parts)
+    optimizers[1].step()
+
+    discriminator.requires_grad_(False)
+    loss = non_saturating_loss(discriminator(fake))
+    optimizers[0].zero_grad()
+    loss.backward()
+    discriminator.requires_grad_(True)
+    require_finite(step, generator.parameters(), generator=loss)
+    optimizers[0].step()
+    return {**parts, "generator": loss}
+
+
+def train(run: Run, generator: Generator, discriminator: Critic, optimizers: tuple, average: MovingAverage) -> None:
+    """Train to the end of `--epochs`; one run step is one step of each network."""
+    config = run.config
+    train_images = load_fashion_mnist("train", run.device).images
+    test_images = load_fashion_mnist("test", run.device).images
+    n = len(train_images)
+    per_epoch = -(-n // config.batch_size)
+    batches = batch_indices(n, config.batch_size, config.seed, run.step, run.device)
+    for step in run.steps(config.epochs * per_epoch, per_epoch, config.batch_size):
+        real = to_unit_range(train_images[next(batches)])  # [B, 1, 28, 28]
+        noise = torch.randn(len(real), config.latent_dim, generator=run.rng("train", step), device=run.device)
+        losses = train_step(generator, discriminator, optimizers, real, noise, step)
+        average.update(generator)
+        run.record("losses", iteration=step + 1, **losses)
+
+        if (step + 1) % per_epoch == 0:
+            epoch = (step + 1) // per_epoch
+            keep_samples(run, epoch, generator, average)
+            record_epoch(run, epoch, discriminator, generator, train_images, test_images)
+
+
+def record_epoch(
+    run: Run,
+    epoch: int,
+    discriminator: Critic,
+    generator: Generator,
+    train_images: torch.Tensor,
+    test_images: torch.Tensor,
+) -> None:
+    """A row of `metrics.csv`: shares that the discriminator calls real of training, held-out and fake images; a line."""
+    values = held_out_values(run, discriminator, generator, train_images, test_images)
+    names = ("train_called_real", "test_called_real", "fake_called_real")
+    shares = {name: float((v > 0).float().mean()) for name, v in zip(names, values, strict=True)}
+    run.record("metrics", epoch=epoch, seconds=run.seconds, **shares)
+    recent = run.rows("losses").tail(500).mean()
+    shown = {name: recent[name] for name in ("discriminator", "generator")}
+    run.report(epoch, run.config.epochs, **shown, **shares)
+
+
+def main(config: Config) -> None:
+    """Train, then write the results; with --sample, only draw."""
+    if config.sample:
+        return sample_finished_run(config, batch_norm=True)
+
+    # Networks and optimizers.
+    device = resolve_device(config.device)
+    torch.manual_seed(config.seed)
+    generator = Generator(config.width, config.latent_dim, batch_norm=True)
+    discriminator = Critic(config.width, batch_norm=True)
+    for network in (generator, discriminator):
+        initialize(network)
+        network.to(device, memory_format=torch.channels_last)
+    average = MovingAverage(generator, config.ema_decay)
+    optimizers = tuple(
+        torch.optim.Adam(network.parameters(), lr=config.lr, betas=(config.beta1, config.beta2), fused=True)
+        for network in (generator, discriminator)
+    )
+    parts = {"generator": generator, "discriminator": discriminator, "average": average}
+    moments = {"generator_optimizer": optimizers[0], "discriminator_optimizer": optimizers[1]}
+
+    with Run(config, "q4_dcgan", **parts, **moments) as run:
+        train(run, generator, discriminator, optimizers, average)
+        write_results(run, generator, average)
+        plots_gan.dcgan_curves(run.rows("losses"), run.rows("metrics"), run.folder / "loss_curves.png")
+
+
+if __name__ == "__main__":
+    launch(Config, main, __doc__)
