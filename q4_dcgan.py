@@ -1,15 +1,15 @@
 """Question 4a: a DCGAN on Fashion-MNIST.
 
-Goodfellow et al. 2014 with the architecture rules of Radford et al. 2016 (DCGAN, arXiv 1511.06434) on the networks of the
-MNIST experiment of "Improved Training of Wasserstein GANs" (arXiv 1704.00028): batch norm in the generator and in the
-discriminator's inner layers, binary cross-entropy on logits, and the generator's loss that does not saturate.
+Goodfellow et al. 2014 with the architecture rules of Radford et al. 2016 (DCGAN, arXiv 1511.06434) on the networks of
+the MNIST experiment of "Improved Training of Wasserstein GANs" (arXiv 1704.00028): batch norm in the generator and in
+the discriminator's inner layers, binary cross-entropy on logits, and the generator's loss that does not saturate.
 
     python q4_dcgan.py --epochs 15
     python q4_dcgan.py --sample 1000 --out outputs/q4_dcgan
 
 Writes to --out: losses.csv (a row per iteration), metrics.csv (a row per epoch), loss_curves.png, real.png,
-fake_epoch_*.png, progress.png, progress.gif, interpolation.png, generator.pt, samples.npz, config.json, environment.json
-and checkpoints/.
+fake_epoch_*.png, progress.png, progress.gif, interpolation.png, generator.pt, samples.npz, config.json,
+environment.json and checkpoints/.
 """
 
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class Config:
     beta2: float = 0.999
     """Adam's second decay; arXiv 1511.06434."""
     width: int = 64
-    """Channels of the discriminator's first layer and of the generator's last inner one; the MNIST experiment's value."""
+    """Channels of the discriminator's first and of the generator's last inner layer; the MNIST experiment's value."""
     latent_dim: int = 128
     """Dimensions of the noise z ~ N(0, I); the MNIST experiment's value."""
     ema_decay: float = 0.999
@@ -123,7 +123,7 @@ def record_epoch(
     train_images: torch.Tensor,
     test_images: torch.Tensor,
 ) -> None:
-    """A row of `metrics.csv`: shares that the discriminator calls real of training, held-out and fake images; a line."""
+    """A row of `metrics.csv`: shares of training, held-out and fake images that the discriminator calls real."""
     values = held_out_values(run, discriminator, generator, train_images, test_images)
     names = ("train_called_real", "test_called_real", "fake_called_real")
     shares = {name: float((v > 0).float().mean()) for name, v in zip(names, values, strict=True)}

@@ -121,7 +121,7 @@ def _kept(run: Run, epoch: int) -> torch.Tensor:
 
 
 def interpolation_paths(ends: torch.Tensor, points: int = 12) -> torch.Tensor:
-    """Great-circle paths between pairs of latent points [2k, d], which keep the norms typical of N(0, I): [k * points, d].
+    """Great-circle paths between pairs of latent points [2k, d]; they keep norms typical of N(0, I): [k * points, d].
 
     Source: Shoemake 1985, spherical linear interpolation; White 2016, arXiv 1609.04468.
     """

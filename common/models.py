@@ -95,8 +95,8 @@ class Critic(nn.Module):
 
     Args:
         width: channels of the first layer; 64 in the paper's code.
-        batch_norm: in the inner layers but the first, for a DCGAN discriminator; a WGAN-GP critic must not have it, since
-            its penalty is on the gradient at one image.
+        batch_norm: in the inner layers but the first, for a DCGAN discriminator; a WGAN-GP critic must not have it,
+            since its penalty is on the gradient at one image.
     """
 
     def __init__(self, width: int, batch_norm: bool = False) -> None:
@@ -119,8 +119,8 @@ class Critic(nn.Module):
 def initialize(network: nn.Module) -> None:
     """Draw weights as the code of arXiv 1704.00028 does; biases 0.
 
-    Uniform with standard deviation sqrt(4 / (fan_in + fan_out)) for a convolution of stride 2, whose output (transposed:
-    input) has a quarter of the positions, and sqrt(2 / (fan_in + fan_out)) for a linear layer (Glorot and Bengio 2010).
+    Uniform with standard deviation sqrt(4 / (fan_in + fan_out)) for a convolution of stride 2, whose output
+    (transposed: input) has a quarter of the positions, and sqrt(2 / (fan_in + fan_out)) for a linear layer.
     """
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):

@@ -57,7 +57,7 @@ def wgan_curves(losses: pd.DataFrame, metrics: pd.DataFrame, path: Path) -> None
 
 
 def dcgan_curves(losses: pd.DataFrame, metrics: pd.DataFrame, path: Path) -> None:
-    """DCGAN: discriminator and generator loss; the discriminator's two parts; what it calls real at each epoch's end."""
+    """DCGAN: discriminator and generator loss; its two parts; what the discriminator calls real at each epoch's end."""
     epochs = int(metrics["epoch"].max())
     figure, axes = plt.subplots(3, 1, figsize=(9, 9.5))
     _curve(axes[0], losses, "discriminator", BLUE, "discriminator loss, real + fake part")

@@ -1,16 +1,17 @@
 """The critic's step of WGAN-GP with its gradients written out: no second differentiation, two passes less.
 
-The critic is h0 = x, a_l = W_l * h_(l-1) + b_l, h_l = phi(a_l) for l = 1, 2, 3 and f(x) = w . h3 + c with convolutions `*`
-and phi = LeakyReLU. It is piecewise linear, so phi'(a_l) is constant almost everywhere and phi'' is zero. With
+The critic is h_0 = x, a_l = W_l * h_(l-1) + b_l, h_l = phi(a_l) for l = 1, 2, 3 and f(x) = w . h_3 + c, with `*` a
+convolution and phi = LeakyReLU. It is piecewise linear: phi'(a_l) is constant almost everywhere and phi'' is zero. With
 
-    delta_l = phi'(a_l) (W_(l+1)^T delta_(l+1)),  delta_3 = phi'(a_3) w      the gradient of f at a_l
-    g = W_1^T delta_1                                                        the gradient of f at x
-    v = dP/dg = 2 lambda / B (1 - 1/|g|) g                                   for the penalty P = lambda / B sum (|g| - 1)^2
-    u_0 = v,  u_l = phi'(a_l) (W_l * u_(l-1))                                v carried forward, without biases
+    delta_3 = phi'(a_3) w,  delta_l = phi'(a_l) (W_(l+1)^T delta_(l+1))    the gradient of f at a_l
+    g = W_1^T delta_1                                                      the gradient of f at x
+    P = lambda / B sum (|g| - 1)^2                                         the penalty
+    v = dP/dg = 2 lambda / B (1 - 1/|g|) g                                 its derivative
+    u_0 = v,  u_l = phi'(a_l) (W_l * u_(l-1))                              v carried forward, without biases
 
-g is linear in each W_l, and dP/dW_l is the weight gradient of a convolution with input u_(l-1) and output gradient delta_l,
-dP/dw = sum u_3. So real, fake and interpolated images share one forward pass, one pass of deltas and one weight gradient
-per layer: 3 + 3 + 1 + 3 = 10 passes of B images, where automatic differentiation takes 12.
+g is linear in each W_l, so dP/dW_l is the weight gradient of a convolution with input u_(l-1) and output gradient
+delta_l, and dP/dw = sum u_3. Real, fake and interpolated images then share one forward pass, one pass of deltas and one
+weight gradient per layer: 3 + 3 + 1 + 3 = 10 passes of B images, where automatic differentiation takes 12.
 """
 
 import torch
