@@ -25,7 +25,7 @@ def write_file(path: Path, content: bytes) -> None:
     Raises:
         OSError: the disk is full, the folder not writable, or what was read back differs.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # two processes may write the same file
     try:
         with open(temporary, "wb") as file:
             file.write(content)

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -100,17 +101,17 @@ def _download(name: str, folder: Path) -> bytes:
     raise fault
 
 
-def torchvision_datasets():
+def torchvision_datasets() -> ModuleType:
     """The module `torchvision.datasets`, imported only where it is needed: to download, and in the benchmarks.
 
-    A torchvision built for CUDA beside a torch built for the CPU lacks its compiled operators, and its import stops at
-    the first of them, `nms`. Nothing here calls it, so an empty declaration is enough.
+    A torchvision built for CUDA beside a torch built for the CPU lacks its compiled operators, and its import stops
+    where it registers their shapes. Nothing here calls them, so declaring them is enough.
     """
     try:
         import torchvision.datasets
     except RuntimeError:
-        library = torch.library.Library("torchvision", "DEF")
-        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        for name in ("nms", "qnms"):
+            torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         import torchvision.datasets
     return torchvision.datasets
 
@@ -137,8 +138,10 @@ def to_unit_range(images: torch.Tensor) -> torch.Tensor:
     return images.float() / 255
 
 
-def shift_and_flip(images: torch.Tensor, generator: torch.Generator, reach: int = 2) -> torch.Tensor:
-    """Move every image by up to `reach` pixels each way, zeros coming in, and mirror half of them.
+def shift_and_flip(
+    images: torch.Tensor, generator: torch.Generator, reach: int = 2, flip: bool = True
+) -> torch.Tensor:
+    """Move every image by up to `reach` pixels each way, zeros coming in, and mirror half of them if `flip`.
 
     Args:
         images: [B, 1, H, W], any type.
@@ -151,8 +154,10 @@ def shift_and_flip(images: torch.Tensor, generator: torch.Generator, reach: int 
     windows = padded.squeeze(1).unfold(1, h, 1).unfold(2, w, 1)  # [B, 2r+1, 2r+1, H, W], a view
     down, right = torch.randint(2 * reach + 1, (2, b), generator=generator, device=images.device)
     moved = windows[torch.arange(b, device=images.device), down, right]  # [B, H, W]
-    mirrored = torch.rand(b, 1, 1, generator=generator, device=images.device) < 0.5
-    return torch.where(mirrored, moved.flip(2), moved).unsqueeze(1)
+    if flip:
+        mirrored = torch.rand(b, 1, 1, generator=generator, device=images.device) < 0.5
+        moved = torch.where(mirrored, moved.flip(2), moved)
+    return moved.unsqueeze(1)
 
 
 def draw_labelled(labels: torch.Tensor, n_labels: int, generator: torch.Generator) -> torch.Tensor:

@@ -151,7 +151,7 @@ class Run:
 
     def record(self, table: str, **values: Any) -> None:
         """Append a row to a table; 0-d tensors stay on their device until the next save or reading."""
-        self._pending.append(({k: v.detach() if isinstance(v, torch.Tensor) else v for k, v in values.items()}, table))
+        self._pending.append(({name: _plain(value) for name, value in values.items()}, table))
         self._changed = True
 
     def keep(self, name: str, tensor: torch.Tensor) -> None:
@@ -312,6 +312,11 @@ class Run:
         if self._signal:
             os._exit(128 + number)
         self._signal = number
+
+
+def _plain(value: Any) -> Any:
+    """A value as a checkpoint may hold it: numpy's scalars become Python's, tensors lose their graph."""
+    return value.detach() if isinstance(value, torch.Tensor) else value.item() if hasattr(value, "item") else value
 
 
 def _value(value: Any) -> str:

@@ -50,7 +50,7 @@ def critic_gradients(
     value = critic.linear(h[3].flatten(1)).squeeze(1)  # [3B]
 
     # Backward to the activations: the loss of a real image is -f / B, of a fake one f / B; for the penalty, f itself.
-    sign = torch.tensor([-1 / b, 1 / b, 1.0], device=w.device).repeat_interleave(b).unsqueeze(1)  # [3B, 1]
+    sign = w.new_tensor([-1 / b, 1 / b, 1.0]).repeat_interleave(b).unsqueeze(1)  # [3B, 1]
     delta = (sign * w).view(h[3].shape).contiguous(memory_format=torch.channels_last)
     deltas = [delta] * 3
     for l in (2, 1, 0):

@@ -1,0 +1,68 @@
+"""Fixtures that several test files share."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from common.data import Split, load_fashion_mnist
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    """Small tensors run fastest on one thread, and tests then do not fight for the cores."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def train_split() -> Split:
+    return load_fashion_mnist("train")
+
+
+@pytest.fixture(scope="session")
+def test_split() -> Split:
+    return load_fashion_mnist("test")
+
+
+@pytest.fixture
+def small_data(train_split, test_split):
+    """A loader that stands in for `load_fashion_mnist`: 240 training and 120 test images, 24 and 12 of each class."""
+
+    def load(split: str, device="cpu") -> Split:
+        whole, per_class = (train_split, 24) if split == "train" else (test_split, 12)
+        members = [(whole.labels == label).nonzero()[:per_class, 0] for label in range(10)]
+        chosen = torch.stack(members, 1).flatten()
+        return Split(whole.images[chosen], whole.labels[chosen])
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def script():
+    """Run a script of the repository as a user does; returns the completed process. Warnings of our code are errors."""
+
+    def run(name: str, *flags: object, cwd: Path = ROOT, timeout: float = 200) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-W", "error", str(ROOT / name), *map(str, flags)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
+
+    return run
+
+
+@pytest.fixture
+def refuses(script):
+    """Check that flags are refused as bad input: exit code 2, one line on stderr that holds `said`, nothing printed."""
+
+    def check(name: str, flags: list, said: str) -> None:
+        done = script(name, *flags)
+        assert (done.returncode, done.stdout) == (2, ""), done
+        assert done.stderr.startswith("error: ")
+        assert done.stderr.count("\n") == 1, done.stderr
+        assert said in done.stderr, done.stderr
+
+    return check

@@ -1,0 +1,85 @@
+"""Networks: shapes, ranges, initial scales, moving averages."""
+
+import pytest
+import torch
+from torch import nn
+
+from common.models import VAE, Critic, Generator, MovingAverage, initialize
+
+
+@pytest.mark.parametrize("latent_dim, width", [(2, 1), (64, 16)])
+def test_vae_shapes_and_range(latent_dim, width):
+    vae = VAE(latent_dim, width)
+    mean, log_variance = vae.encode(torch.rand(3, 1, 28, 28))
+    assert mean.shape == log_variance.shape == (3, latent_dim)
+    decoded = vae.decode(10 * torch.randn(3, latent_dim))
+    assert decoded.shape == (3, 1, 28, 28)
+    assert decoded.min() >= 0
+    assert decoded.max() <= 1
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_generator_writes_the_data_range_and_critic_reads_it(batch_norm):
+    generator, critic = Generator(4, 16, batch_norm), Critic(4, batch_norm)
+    images = generator(100 * torch.randn(5, 16))
+    assert images.shape == (5, 1, 28, 28)
+    assert images.min() >= 0
+    assert images.max() <= 1
+    assert images.max() - images.min() > 0.5
+    assert critic(images).shape == (5,)
+
+
+def test_networks_of_width_64_are_those_of_the_paper():
+    """Layer sizes of the MNIST experiment of arXiv 1704.00028, counted by hand: weights and biases."""
+    generator = 128 * 4096 + 4096 + 256 * 128 * 25 + 128 + 128 * 64 * 25 + 64 + 64 * 25 + 1
+    critic = 64 * 25 + 64 + 64 * 128 * 25 + 128 + 128 * 256 * 25 + 256 + 4096 + 1
+    assert sum(p.numel() for p in Generator(64, 128, batch_norm=False).parameters()) == generator
+    assert sum(p.numel() for p in Critic(64).parameters()) == critic
+
+
+def test_dcgan_has_batch_norm_in_the_generator_and_the_inner_layers_of_the_discriminator():
+    def norms(network):
+        return [m.num_features for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+
+    assert norms(Generator(8, 16, batch_norm=True)) == [32, 16, 8]
+    assert norms(Critic(8, batch_norm=True)) == [16, 32]
+    assert norms(Generator(8, 16, batch_norm=False)) == norms(Critic(8)) == []
+
+
+def test_seven_by_seven_equals_eight_by_eight_cropped():
+    layer = nn.ConvTranspose2d(3, 2, 5, 2, 2)
+    wider = nn.ConvTranspose2d(3, 2, 5, 2, 2, output_padding=1)
+    wider.load_state_dict(layer.state_dict())
+    x = torch.randn(2, 3, 4, 4)
+    torch.testing.assert_close(layer(x), wider(x)[:, :, :7, :7])
+
+
+def test_initial_weights_have_the_stated_scale_and_keep_signals_alive():
+    torch.manual_seed(0)
+    critic = Critic(64)
+    initialize(critic)
+    for layer in critic.convolutions:
+        expected = (4 / (layer.in_channels * 25 + layer.out_channels * 25 / 4)) ** 0.5
+        assert layer.weight.std().item() == pytest.approx(expected, rel=0.05)
+        assert layer.bias.abs().max() == 0
+    assert 0.05 < critic(torch.rand(50, 1, 28, 28)).std() < 5
+
+
+def test_moving_average_follows_its_recursion_and_survives_a_checkpoint():
+    network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    average = MovingAverage(network, decay=0.3)
+    expected = network[0].weight.detach().clone()
+    for n in range(4):
+        network[0].weight.data += 1
+        network(torch.randn(8, 2))
+        decay = min(0.3, (1 + n) / (10 + n))
+        expected = decay * expected + (1 - decay) * network[0].weight.detach()
+        average.update(network)
+    torch.testing.assert_close(average.network[0].weight, expected)
+    assert average.network[1].num_batches_tracked == 4
+    restored = MovingAverage(network, decay=0.3)
+    restored.load_state_dict(average.state_dict())
+    network[0].weight.data += 1
+    average.update(network)
+    restored.update(network)
+    assert restored.network[0].weight.equal(average.network[0].weight)

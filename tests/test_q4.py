@@ -1,0 +1,274 @@
+"""Both GAN scripts: where gradients may go, sampling without side effects, resume, files, bad input."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import q4_dcgan
+import q4_wgan_gp
+from common import checkpoints, gan, plots, plots_gan, run
+from common.cli import BadInput
+from common.models import Critic, Generator
+from common.plots import tile
+
+SCRIPTS = {"q4_dcgan": q4_dcgan, "q4_wgan_gp": q4_wgan_gp}
+FIGURES = {"loss_curves.png", "real.png", "progress.png", "progress.gif", "interpolation.png"}
+
+
+@pytest.fixture(params=SCRIPTS)
+def drawing_module(request, monkeypatch, small_data):
+    """A script that trains on 240 images, with few images in its grids and files."""
+    script = SCRIPTS[request.param]
+    monkeypatch.setattr(script, "load_fashion_mnist", small_data)
+    monkeypatch.setattr(gan, "load_fashion_mnist", small_data)
+    monkeypatch.setattr(gan, "GRID", 64)
+    monkeypatch.setattr(gan, "HELD_OUT", 100)
+    monkeypatch.setattr(gan, "STORED", 50)
+    return script
+
+
+@pytest.fixture
+def module(drawing_module, monkeypatch):
+    """The same without figures, which take most of the time of so short a run."""
+    monkeypatch.setattr(plots, "image_grid", lambda *_: None)
+    for name in ("progress", "progress_animation", "wgan_curves", "dcgan_curves"):
+        monkeypatch.setattr(plots_gan, name, lambda *_: None)
+    return drawing_module
+
+
+def tiny(module, out, **changes):
+    """Two epochs of 12 steps, width 2."""
+    return module.Config(epochs=2, batch_size=20, width=2, latent_dim=5, out=out, **changes)
+
+
+def newest(folder):
+    return checkpoints.load(checkpoints.listing(folder / "checkpoints")[-1])
+
+
+def same(a, b, times=("seconds",)):
+    """Whether two nests of dicts, lists, tensors and values are equal bit for bit, times aside."""
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a if k not in times)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    return a.equal(b) if isinstance(a, torch.Tensor) else a == b
+
+
+def stop_at_call(monkeypatch, module, call):
+    """Let the run die in its `call`-th check before an optimizer's step."""
+    original, calls = module.require_finite, []
+
+    def check(*arguments, **losses):
+        calls.append(1)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        original(*arguments, **losses)
+
+    monkeypatch.setattr(module, "require_finite", check)
+
+
+# 1: before anything; 4: inside the first group of critic steps; 15: about the epoch's end; 20: inside the second epoch.
+@pytest.mark.parametrize("call", [1, 4, 15, 20])
+def test_resumed_run_equals_an_unbroken_one_bit_for_bit(module, tmp_path, monkeypatch, call):
+    module.main(tiny(module, tmp_path / "a"))
+    config = tiny(module, tmp_path / "b")
+    monkeypatch.setattr(run, "CHECKPOINT_SECONDS", -1.0)
+    with monkeypatch.context() as patch:
+        stop_at_call(patch, module, call)
+        with pytest.raises(KeyboardInterrupt):
+            module.main(config)
+    module.main(config)
+    assert same(newest(tmp_path / "a"), newest(tmp_path / "b"))
+    for name in ("losses.csv", "generator.pt", "samples.npz"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("left_out", ["average", "generator_optimizer", "step"])
+def test_the_comparison_sees_a_checkpoint_that_leaves_something_out(module, tmp_path, monkeypatch, left_out):
+    """Negative control: with an incomplete checkpoint the resumed run must differ."""
+    module.main(tiny(module, tmp_path / "a"))
+    config = tiny(module, tmp_path / "b")
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "CHECKPOINT_SECONDS", -1.0)
+        stop_at_call(patch, module, 15)
+        with pytest.raises(KeyboardInterrupt):
+            module.main(config)
+    load = checkpoints.load
+
+    def incomplete(path):
+        content = load(path)
+        if left_out == "step":
+            content["step"] -= 1
+        elif left_out == "average":
+            content["state"]["average"]["network"] = content["state"]["generator"]
+        else:
+            content["state"][left_out]["state"] = {}
+        return content
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "load", incomplete)
+        module.main(config)
+    assert not same(newest(tmp_path / "a"), newest(tmp_path / "b"))
+
+
+def test_two_runs_with_one_seed_are_equal_and_with_two_seeds_differ(module, tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        module.main(tiny(module, tmp_path / name, seed=seed))
+    state = {name: newest(tmp_path / name)["state"] for name in "abc"}
+    assert same(state["a"], state["b"])
+    assert not same(state["a"]["generator"], state["c"]["generator"])
+
+
+def test_sampling_schedule_changes_no_weight_and_only_the_grids(module, tmp_path, monkeypatch):
+    module.main(tiny(module, tmp_path / "a"))
+    monkeypatch.setattr(module, "keep_samples", lambda *_: None)
+    monkeypatch.setattr(module, "write_results", lambda *_: None)
+    module.main(tiny(module, tmp_path / "b"))
+    assert same(newest(tmp_path / "a")["state"], newest(tmp_path / "b")["state"])
+
+
+def test_grids_of_a_finished_run_can_be_chosen_anew(drawing_module, tmp_path):
+    module = drawing_module
+    config = tiny(module, tmp_path)
+    module.main(replace(config, sample_epochs=(2,)))
+    assert not (tmp_path / "fake_epoch_01.png").exists()
+    module.main(replace(config, sample_epochs=(1,)))
+    assert (tmp_path / "fake_epoch_01.png").exists()
+
+
+def test_run_writes_every_file(drawing_module, tmp_path):
+    module = drawing_module
+    module.main(tiny(module, tmp_path))
+    present = {path.name for path in tmp_path.iterdir()}
+    assert FIGURES | {"fake_epoch_01.png", "fake_epoch_02.png", "generator.pt", "samples.npz", "metrics.csv"} <= present
+    losses, critic_steps = pd.read_csv(tmp_path / "losses.csv"), getattr(tiny(module, tmp_path), "critic_steps", 1)
+    assert losses["iteration"].tolist() == list(range(1, 24 // critic_steps + 1))
+    assert losses.notna().all().all()
+    assert pd.read_csv(tmp_path / "metrics.csv")["epoch"].tolist() == [1, 2]
+    images = np.load(tmp_path / "samples.npz")["images"]
+    assert (images.shape, images.dtype) == ((50, 1, 28, 28), np.uint8)
+    stored = torch.load(tmp_path / "generator.pt", weights_only=True)
+    batch_norm = module is q4_dcgan
+    for weights in ("raw", "averaged"):
+        Generator(2, 5, batch_norm).load_state_dict(stored[weights])
+    assert not same(stored["raw"], stored["averaged"])
+
+
+def test_sample_draws_new_images_from_a_finished_run_without_training(module, tmp_path, monkeypatch):
+    config = tiny(module, tmp_path)
+    module.main(config)
+    monkeypatch.setattr(module, "train", None)
+    module.main(replace(config, sample=7))
+    drawn = np.load(tmp_path / "drawn.npz")["images"]
+    assert drawn.shape == (7, 1, 28, 28)
+    stored = np.load(tmp_path / "samples.npz")["images"]
+    assert not any((image == stored).all((1, 2, 3)).any() for image in drawn)
+
+
+def test_sample_refuses_a_generator_of_another_width_and_a_folder_without_one(module, tmp_path):
+    config = tiny(module, tmp_path)
+    with pytest.raises(BadInput, match=r"generator\.pt is missing; train first"):
+        module.main(replace(config, sample=3))
+    module.main(config)
+    with pytest.raises(BadInput, match=r"generator\.pt: holds a generator with .*'width': 2.*ask for .*'width': 3"):
+        module.main(replace(config, sample=3, width=3))
+    (tmp_path / "generator.pt").write_bytes(b"junk")
+    with pytest.raises(BadInput, match=r"generator\.pt: not a generator"):
+        module.main(replace(config, sample=3))
+
+
+def test_drawing_changes_no_weight_and_no_statistic():
+    generator = Generator(2, 5, batch_norm=True)
+    generator(torch.randn(8, 5))
+    before = {name: value.clone() for name, value in generator.state_dict().items()}
+    noise = torch.randn(6, 5)
+    images = gan.draw(generator, noise)
+    assert same(before, dict(generator.state_dict()))
+    assert generator.training
+    # Evaluation mode: an image does not depend on the others in its batch.
+    assert gan.draw(generator, noise[:1]).equal(images[:1])
+
+
+def test_grids_have_one_fixed_range():
+    dark, bright = torch.full((2, 1, 28, 28), 0.1), torch.full((2, 1, 28, 28), 0.9)
+    for images, value in ((dark, 0.1), (bright, 0.9)):
+        assert tile(images, 2)[0, 0] == np.float32(value)
+
+
+def networks(batch_norm):
+    torch.manual_seed(0)
+    pair = Generator(2, 5, batch_norm), Critic(2, batch_norm)
+    return *pair, tuple(torch.optim.SGD(n.parameters(), lr=0.1) for n in pair)
+
+
+def weights(network):
+    return {name: p.detach().clone() for name, p in network.named_parameters()}
+
+
+def test_wgan_critic_step_leaves_the_generator_alone_and_the_generator_step_the_critic(tmp_path):
+    generator, critic, (g_optimizer, c_optimizer) = networks(batch_norm=False)
+    rng, config = torch.Generator().manual_seed(0), q4_wgan_gp.Config(batch_size=4)
+    with torch.no_grad():
+        fake = generator(torch.randn(4, 5))
+    before = weights(generator)
+    q4_wgan_gp.critic_step(critic, c_optimizer, torch.rand(4, 1, 28, 28), fake, rng, 0, config)
+    assert all(p.grad is None for p in generator.parameters())
+    assert same(before, weights(generator))
+    before = weights(critic)
+    c_optimizer.zero_grad()
+    q4_wgan_gp.generator_step(generator, critic, g_optimizer, torch.randn(4, 5), 0)
+    assert all(p.grad is None for p in critic.parameters())
+    assert same(before, weights(critic))
+    assert all(p.requires_grad for p in critic.parameters())
+    assert all(p.grad.abs().max() > 0 for p in generator.parameters())
+
+
+def test_dcgan_step_gives_each_network_the_gradient_of_its_own_loss():
+    generator, discriminator, optimizers = networks(batch_norm=True)
+    real, noise = torch.rand(6, 1, 28, 28), torch.randn(6, 5)
+    fake = generator(noise).detach()
+    parts = q4_dcgan.discriminator_losses(discriminator(real), discriminator(fake))
+    expected = torch.autograd.grad(parts["discriminator"], list(discriminator.parameters()))
+    start = weights(discriminator)
+    losses = q4_dcgan.train_step(generator, discriminator, optimizers, real, noise, 0)
+    for (name, after), gradient in zip(weights(discriminator).items(), expected, strict=True):
+        torch.testing.assert_close(after, start[name] - 0.1 * gradient, msg=name)
+    torch.testing.assert_close(losses["discriminator"], parts["discriminator"])
+    # The generator's loss is that of the updated discriminator on the same images.
+    torch.testing.assert_close(losses["generator"], q4_dcgan.non_saturating_loss(discriminator(fake)))
+
+
+def test_interpolation_ends_at_its_latent_points_and_keeps_the_norm():
+    ends = torch.randn(6, 128, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    paths = gan.interpolation_paths(ends, 9).view(3, 9, 128)
+    torch.testing.assert_close(paths[:, 0], ends[0::2])
+    torch.testing.assert_close(paths[:, -1], ends[1::2])
+    norms = paths.norm(dim=2)
+    assert norms.min() > 0.9 * ends.norm(dim=1).min()
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("flags, said", [
+    (["--epochs", "3", "--sample-epochs", "1", "4"], "--sample-epochs: 4 is not possible"),
+    (["--width", "0"], "--width: 0"),
+    (["--device", "tpu"], "--device"),
+    (["--ema-decay", "nan"], "--ema-decay: nan"),
+])  # fmt: skip
+def test_bad_input_is_one_line(refuses, tmp_path, name, flags, said):
+    refuses(f"{name}.py", [*flags, "--out", tmp_path / "run"], said)
+    assert not (tmp_path / "run").exists()
+
+
+def test_wgan_refuses_no_critic_steps(refuses, tmp_path):
+    refuses("q4_wgan_gp.py", ["--critic-steps", "0", "--out", tmp_path / "run"], "--critic-steps: 0 is not possible")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_one_epoch_on_the_real_data_end_to_end(script, tmp_path, name):
+    done = script(f"{name}.py", "--epochs", 1, "--width", 4, "--out", tmp_path, timeout=600)
+    assert done.returncode == 0, done
+    assert {path.name for path in tmp_path.iterdir()} >= FIGURES
