@@ -74,11 +74,10 @@ def train_step(
 ) -> dict[str, torch.Tensor]:
     """One step of the discriminator on real [B, 1, 28, 28] and G(noise), then one of the generator on the same noise.
 
-    Real and fake images pass the discriminator as batches of their own, so that each has its own batch statistics. The
-    generator's graph is built once: its step differentiates through the images that the discriminator has just seen.
+    Real and fake images have batch statistics of their own. The generator's graph is built once: its step differentiates through the images that the discriminator has just seen.
     """
     fake = generator(noise)  # [B, 1, 28, 28]
-    parts = discriminator_losses(discriminator(real), discriminator(fake.detach()))
+    parts = discriminator_losses(*discriminator(real, fake.detach()).chunk(2))
     optimizers[1].zero_grad()
     parts["discriminator"].backward()
     require_finite(step, discriminator.parameters(), **parts)

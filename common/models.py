@@ -109,10 +109,18 @@ class Critic(nn.Module):
         self.norms = nn.ModuleList(norms if batch_norm else (nn.Identity() for _ in range(3)))
         self.linear = nn.Linear(16 * 4 * w, 1)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x [B, 1, 28, 28] in [0, 1] -> [B]; a logit for a discriminator, a critic's value for WGAN-GP."""
+    def forward(self, *batches: torch.Tensor) -> torch.Tensor:
+        """x [B, 1, 28, 28] in [0, 1] -> [B]; a logit for a discriminator, a critic's value for WGAN-GP.
+
+        Several batches of one size pass the convolutions together, which is faster, and batch norm one after another, so
+        that each has its own statistics: the same as one call for each, joined.
+        """
+        x = torch.cat(batches)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            x = nn.functional.leaky_relu(norm(convolution(x)), SLOPE)  # [B, w, 14, 14], [B, 2w, 7, 7], [B, 4w, 4, 4]
+            x = convolution(x)  # [B, w, 14, 14], [B, 2w, 7, 7], [B, 4w, 4, 4]
+            if isinstance(norm, nn.BatchNorm2d):
+                x = torch.cat([norm(part) for part in x.chunk(len(batches))])
+            x = nn.functional.leaky_relu(x, SLOPE)
         return self.linear(x.flatten(1)).squeeze(1)
 
 

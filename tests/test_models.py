@@ -46,6 +46,22 @@ def test_dcgan_has_batch_norm_in_the_generator_and_the_inner_layers_of_the_discr
     assert norms(Generator(8, 16, batch_norm=False)) == norms(Critic(8)) == []
 
 
+def test_joined_batches_equal_separate_ones_in_values_gradients_and_statistics():
+    torch.manual_seed(0)
+    together, apart = Critic(4, batch_norm=True).double(), Critic(4, batch_norm=True).double()
+    apart.load_state_dict(together.state_dict())
+    x, y = torch.rand(2, 6, 1, 28, 28, dtype=torch.float64)
+    joined, separate = together(x, y), torch.cat([apart(x), apart(y)])
+    torch.testing.assert_close(joined, separate)
+    (joined**2).sum().backward()
+    (separate**2).sum().backward()
+    for p, q in zip(together.parameters(), apart.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad)
+    for p, q in zip(together.buffers(), apart.buffers(), strict=True):
+        torch.testing.assert_close(p, q)
+    assert not together(torch.cat([x, y])).allclose(joined)
+
+
 def test_seven_by_seven_equals_eight_by_eight_cropped():
     layer = nn.ConvTranspose2d(3, 2, 5, 2, 2)
     wider = nn.ConvTranspose2d(3, 2, 5, 2, 2, output_padding=1)

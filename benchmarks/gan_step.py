@@ -1,0 +1,225 @@
+"""Speed of one generator iteration of WGAN-GP and of DCGAN beside the textbook way, on the same networks and batch.
+
+Textbook: a backward pass for each term of the loss, LeakyReLU through ordinary double differentiation, contiguous memory,
+Adam's default loop, fakes made one batch at a time, the critic's weight gradients computed and thrown away in the
+generator's step. Both sides alternate in one process; medians are compared, and first the losses and gradients.
+
+    python benchmarks/gan_step.py
+    python benchmarks/gan_step.py --repeats 5
+
+The last line is JSON.
+"""
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import q4_dcgan
+import q4_wgan_gp
+from common.cli import launch, require_range
+from common.losses import discriminator_losses, gradient_penalty, non_saturating_loss
+from common.models import Critic, Generator, initialize
+from common.wgan_gp import critic_gradients
+
+BATCH, CRITIC_STEPS, LATENT = 50, 5, 128
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of the measurement."""
+
+    repeats: int = 9
+    """Timed iterations of each side; the median counts."""
+    width: int = 64
+    """Width of both networks; 64 is the paper's."""
+
+    def __post_init__(self) -> None:
+        require_range("--repeats", self.repeats, 1, 1000, "a whole number")
+        require_range("--width", self.width, 1, 1024, "a whole number")
+
+
+class Side:
+    """Networks, optimizers and inputs of one side; both sides start from the same weights and see the same inputs."""
+
+    def __init__(self, width: int, batch_norm: bool, fast: bool) -> None:
+        torch.manual_seed(0)
+        self.generator, self.critic = Generator(width, LATENT, batch_norm), Critic(width, batch_norm)
+        betas = (0.5, 0.999) if batch_norm else (0.5, 0.9)
+        for network in (self.generator, self.critic):
+            initialize(network)
+            if fast:
+                network.to(memory_format=torch.channels_last)
+        self.g_optimizer, self.c_optimizer = (
+            torch.optim.Adam(network.parameters(), lr=1e-4, betas=betas, fused=fast or None)
+            for network in (self.generator, self.critic)
+        )
+        rng = torch.Generator().manual_seed(1)
+        self.real = torch.rand(CRITIC_STEPS, BATCH, 1, 28, 28, generator=rng)
+        self.noise = torch.randn(CRITIC_STEPS + 1, BATCH, LATENT, generator=rng)
+        self.weight = torch.rand(CRITIC_STEPS, BATCH, generator=rng)
+
+    def gradients(self) -> list[torch.Tensor]:
+        """The gradients that the last steps used, generator's then critic's."""
+        return [p.grad.clone() for network in (self.generator, self.critic) for p in network.parameters()]
+
+
+def textbook_critic_step(side: Side, real: torch.Tensor, fake: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Three forward and backward passes: real, fake, penalty."""
+    side.c_optimizer.zero_grad()
+    on_real = -side.critic(real).mean()
+    on_real.backward()
+    on_fake = side.critic(fake).mean()
+    on_fake.backward()
+    penalty = 10 * gradient_penalty(side.critic, real, fake, weight).mean()
+    penalty.backward()
+    side.c_optimizer.step()
+    return (on_real + on_fake + penalty).detach()
+
+
+def textbook_wgan(side: Side) -> torch.Tensor:
+    """One generator iteration the textbook way; returns the last critic loss and the generator's loss."""
+    for i in range(CRITIC_STEPS):
+        fake = side.generator(side.noise[i]).detach()
+        loss = textbook_critic_step(side, side.real[i], fake, side.weight[i])
+    side.g_optimizer.zero_grad()
+    generator_loss = -side.critic(side.generator(side.noise[-1])).mean()
+    generator_loss.backward()
+    side.g_optimizer.step()
+    return torch.stack([loss, generator_loss.detach()])
+
+
+def fast_wgan(side: Side) -> torch.Tensor:
+    """The script's iteration: one generator pass for all critic batches, the critic's gradients written out."""
+    with torch.no_grad():
+        fakes = side.generator(side.noise[:-1].flatten(0, 1)).split(BATCH)
+    for i in range(CRITIC_STEPS):
+        parts = critic_gradients(side.critic, side.real[i], fakes[i], side.weight[i], 10.0)
+        side.c_optimizer.step()
+    loss = q4_wgan_gp.generator_step(side.generator, side.critic, side.g_optimizer, side.noise[-1], 0)
+    return torch.stack([parts["critic"], loss.detach()])
+
+
+def textbook_dcgan(side: Side) -> torch.Tensor:
+    """One iteration the textbook way."""
+    side.c_optimizer.zero_grad()
+    on_real = discriminator_losses(side.critic(side.real[0]), torch.zeros(1))["real"]
+    on_real.backward()
+    fake = side.generator(side.noise[0])
+    on_fake = discriminator_losses(torch.zeros(1), side.critic(fake.detach()))["fake"]
+    on_fake.backward()
+    side.c_optimizer.step()
+    side.g_optimizer.zero_grad()
+    loss = non_saturating_loss(side.critic(fake))
+    loss.backward()
+    side.g_optimizer.step()
+    return torch.stack([(on_real + on_fake).detach(), loss.detach()])
+
+
+def fast_dcgan(side: Side) -> torch.Tensor:
+    """The script's iteration."""
+    optimizers = side.g_optimizer, side.c_optimizer
+    losses = q4_dcgan.train_step(side.generator, side.critic, optimizers, side.real[0], side.noise[0], 0)
+    return torch.stack([losses["discriminator"], losses["generator"]]).detach()
+
+
+def agreement(width: int) -> dict[str, float]:
+    """Largest relative difference, textbook against fast, of losses and of any weight's gradient in one iteration."""
+    found = {}
+    for name, textbook, fast, batch_norm in (
+        ("wgan_gp", textbook_wgan, fast_wgan, False),
+        ("dcgan", textbook_dcgan, fast_dcgan, True),
+    ):
+        sides = Side(width, batch_norm, False), Side(width, batch_norm, True)
+        values = textbook(sides[0]), fast(sides[1])
+        found[f"{name}_loss"] = float(((values[0] - values[1]).abs() / values[0].abs()).max())
+    plain, written = Side(width, False, False), Side(width, False, True)
+    fake = plain.generator(plain.noise[0]).detach()
+    textbook_critic_step(plain, plain.real[0], fake, plain.weight[0])
+    critic_gradients(written.critic, written.real[0], fake, written.weight[0], 10.0)
+    pairs = zip(plain.critic.parameters(), written.critic.parameters(), strict=True)
+    found["critic_gradient"] = max(float((a.grad - b.grad).norm() / a.grad.norm().clamp(min=1e-6)) for a, b in pairs)
+    return found
+
+
+def matrix_product_rate() -> float:
+    """Float32 matrix-product rate of this machine [GFLOP/s], 2048 x 2048."""
+    a = torch.randn(2048, 2048)
+    start = time.perf_counter()
+    for _ in range(3):
+        a @ a
+    return 3 * 2 * 2048**3 / (time.perf_counter() - start) / 1e9
+
+
+def needed_gflop(width: int) -> float:
+    """Arithmetic that the mathematics of one WGAN-GP iteration needs [GFLOP], a multiply-add counted as 2.
+
+    Multiply-adds of one image: each layer has output positions x taps x channels in x channels out. A critic step takes
+    3 B forward, 3 B backward to the activations, B of v forward and 3 B weight gradients, that is 10 B; the first layer
+    needs the gradient at its input for the interpolated images only, 8 B. The generator is run forward for each critic
+    batch; its own step takes its forward and two backward passes and the critic's forward and backward to the input.
+    """
+    first = 14 * 14 * 25 * width
+    inner = 25 * (7 * 7 * width * 2 * width + 4 * 4 * 2 * width * 4 * width)
+    linear = 16 * 4 * width
+    generator = LATENT * 16 * 4 * width + 25 * (16 * 4 * width * 2 * width + 49 * 2 * width * width + 196 * width)
+    critic_step = 10 * (inner + linear) + 8 * first
+    critic = first + inner + linear
+    per_image = CRITIC_STEPS * (critic_step + generator) + 3 * generator + 2 * critic
+    return 2 * BATCH * per_image / 1e9
+
+
+def compare(textbook: Callable, fast: Callable, sides: tuple[Side, Side], repeats: int) -> tuple[list, list, list]:
+    """Seconds of each iteration of the two sides in turn, and the matrix-product rate beside each."""
+    seconds: tuple[list, list] = ([], [])
+    rates = []
+    for turn in range(repeats + 1):
+        for side, step, kept in zip(sides, (textbook, fast), seconds, strict=True):
+            start = time.perf_counter()
+            step(side)
+            if turn:
+                kept.append(time.perf_counter() - start)
+        rates.append(matrix_product_rate())
+    return *seconds, rates
+
+
+def main(config: Config) -> None:
+    """Check agreement, measure, print."""
+    found = agreement(config.width)
+    print("largest relative differences:", {name: f"{value:.1e}" for name, value in found.items()})
+    if max(found.values()) > 1e-3:
+        raise SystemExit("the two sides do not compute the same")
+    result: dict[str, float | int] = {"threads": torch.get_num_threads(), "width": config.width, **found}
+    for name, textbook, fast, batch_norm in (
+        ("wgan_gp", textbook_wgan, fast_wgan, False),
+        ("dcgan", textbook_dcgan, fast_dcgan, True),
+    ):
+        sides = Side(config.width, batch_norm, False), Side(config.width, batch_norm, True)
+        slow, quick, rates = compare(textbook, fast, sides, config.repeats)
+        ratios = [a / b for a, b in zip(slow, quick, strict=True)]
+        result |= {
+            f"{name}_textbook_ms": round(1000 * statistics.median(slow), 1),
+            f"{name}_ms": round(1000 * statistics.median(quick), 1),
+            f"{name}_ratio": round(statistics.median(ratios), 3),
+            f"{name}_ratio_min": round(min(ratios), 3),
+            f"{name}_ratio_max": round(max(ratios), 3),
+        }
+        if name == "wgan_gp":
+            result["needed_gflop"] = round(needed_gflop(config.width), 1)
+            result["matrix_product_gflops"] = round(statistics.median(rates), 1)
+            share = needed_gflop(config.width) / statistics.median(quick) / statistics.median(rates)
+            result["wgan_gp_share_of_matrix_product_rate"] = round(share, 3)
+    for name, value in result.items():
+        print(f"{name:>40} {value}")
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    launch(Config, main, __doc__)
