@@ -74,7 +74,8 @@ def train_step(
 ) -> dict[str, torch.Tensor]:
     """One step of the discriminator on real [B, 1, 28, 28] and G(noise), then one of the generator on the same noise.
 
-    Real and fake images have batch statistics of their own. The generator's graph is built once: its step differentiates through the images that the discriminator has just seen.
+    Real and fake images have batch statistics of their own. The generator's graph is built once: its step
+    differentiates through the images that the discriminator has just seen.
     """
     fake = generator(noise)  # [B, 1, 28, 28]
     parts = discriminator_losses(*discriminator(real, fake.detach()).chunk(2))

@@ -1,8 +1,8 @@
 """Speed of one generator iteration of WGAN-GP and of DCGAN beside the textbook way, on the same networks and batch.
 
-Textbook: a backward pass for each term of the loss, LeakyReLU through ordinary double differentiation, contiguous memory,
-Adam's default loop, fakes made one batch at a time, the critic's weight gradients computed and thrown away in the
-generator's step. Both sides alternate in one process; medians are compared, and first the losses and gradients.
+Textbook: a backward pass for each term of the loss, LeakyReLU through ordinary double differentiation, contiguous
+memory, Adam's default loop, fakes made one batch at a time, the critic's weight gradients computed and thrown away in
+the generator's step. First losses and gradients are compared; then both sides alternate in one process, medians count.
 
     python benchmarks/gan_step.py
     python benchmarks/gan_step.py --repeats 5

@@ -50,12 +50,18 @@ def parse(config_class: type[T], description: str, arguments: Sequence[str] | No
 
 
 def _one_line(box: str) -> str:
-    """The message inside the frame that tyro draws around an error, as one line."""
-    rows = [row.strip("│ ").strip() for row in box.splitlines() if not row.startswith(("╭", "╰"))]
-    rule = next((i for i, row in enumerate(rows) if row.startswith("──")), len(rows))
-    message = " ".join(rows[:rule])
-    message = re.sub(r"Error parsing (\S+): (.*)", r"\1: \2", message)
-    similar = re.search(r"--[\w-]+", " ".join(rows[rule:]))
+    """The message inside the frame that tyro draws around an error, as one line.
+
+    The frame is of box-drawing characters, its title in the border, or, where the terminal has none, of dashes, the
+    title in a part of its own.
+    """
+    rows = [row.strip("│ ") for row in box.splitlines() if not row.startswith(("╭", "╰"))]
+    parts = re.split(r"(?:─|-){10,}", "\n".join(rows))
+    if not box.startswith("╭"):
+        del parts[0]
+    message, rest = " ".join(parts[0].split()), " ".join(parts[1:])
+    message = re.sub(r"^Error parsing (\S+): ", r"\1: ", message)
+    similar = re.search(r"--[\w-]+", rest)
     if message.startswith("Unrecognized") and similar and similar[0] != "--help":
         message += f" (perhaps {similar[0]}?)"
     return f"{message.rstrip('.')}; see --help"

@@ -112,8 +112,8 @@ class Critic(nn.Module):
     def forward(self, *batches: torch.Tensor) -> torch.Tensor:
         """x [B, 1, 28, 28] in [0, 1] -> [B]; a logit for a discriminator, a critic's value for WGAN-GP.
 
-        Several batches of one size pass the convolutions together, which is faster, and batch norm one after another, so
-        that each has its own statistics: the same as one call for each, joined.
+        Several batches of one size pass the convolutions together, which is faster, and batch norm one after another,
+        so that each has its own statistics: the same as one call for each, joined.
         """
         x = torch.cat(batches)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):

@@ -26,7 +26,6 @@ def elbo(metrics: pd.DataFrame, latent_dim: int, path: Path) -> None:
         axis.set_title(title)
         axis.set_ylabel("nats per image")
     axes[0].legend()
-    # The first epoch's test figure is far off the rest while batch norm settles; the axis follows the later ones.
     axes[3].plot(metrics["epoch"], metrics["active_units"], "o-", ms=3, color=ORANGE)
     axes[3].set_ylim(0, latent_dim * 1.05)
     axes[3].set_title(f"Active latent units of {latent_dim}")
@@ -44,9 +43,8 @@ def accuracy(table: pd.DataFrame, path: Path) -> None:
     bars.set_label(f"VAE latents + SVM, mean ± std of {int(table['draws'].max())} draws")
     axis.plot(table["size"], table["reference"], "s--", color=ORANGE, ms=5, label="reference, one draw")
     for _, row in table.iterrows():
-        axis.annotate(f"{row['mean']:.3f}", (row["size"], row["mean"] + row["std"]), (0, 6), "data", "offset points")
-    for annotation in axis.texts:
-        annotation.set(ha="center", fontsize=9, color=INK, textcoords="offset points")
+        top = (row["size"], row["mean"] + row["std"])
+        axis.annotate(f"{row['mean']:.3f}", top, (0, 6), textcoords="offset points", ha="center", fontsize=9, color=INK)
     axis.set_xscale("log")
     axis.xaxis.set_major_locator(FixedLocator(table["size"]))
     axis.xaxis.set_major_formatter(FixedFormatter([f"{size:,.0f}" for size in table["size"]]))
@@ -91,13 +89,14 @@ def reconstructions(pairs: np.ndarray, classes: Sequence[str], path: Path) -> No
     save(figure, path)
 
 
-def latents(points: np.ndarray, labels: np.ndarray, classes: Sequence[str], path: Path) -> None:
+def latents(points: np.ndarray, labels: np.ndarray, classes: Sequence[str], method: str, path: Path) -> None:
     """Posterior means of the test images in two dimensions [N, 2], coloured by class."""
     figure, axis = plt.subplots(figsize=(8.2, 6))
     for label, name in enumerate(classes):
         mine = points[labels == label]
         axis.scatter(mine[:, 0], mine[:, 1], s=3, lw=0, alpha=0.7, color=plt.cm.tab10(label), label=name)
     axis.legend(markerscale=5, loc="center left", bbox_to_anchor=(1, 0.5))
-    axis.set(xticks=[], yticks=[], xlabel="t-SNE 1 (no unit)", ylabel="t-SNE 2 (no unit)")
-    axis.set_title(f"Posterior means of {len(points):,} test images, t-SNE; colours were not used to place them")
+    name = {"tsne": "t-SNE", "pca": "principal component"}[method]
+    axis.set(xticks=[], yticks=[], xlabel=f"{name} 1", ylabel=f"{name} 2")
+    axis.set_title(f"Posterior means of {len(points):,} test images, placed without their labels")
     save(figure, path)

@@ -1,5 +1,6 @@
 """Fixtures that several test files share."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from common.cli import launch
 from common.data import Split, load_fashion_mnist
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -55,14 +57,18 @@ def script():
 
 
 @pytest.fixture
-def refuses(script):
+def refuses(monkeypatch, capsys):
     """Check that flags are refused as bad input: exit code 2, one line on stderr that holds `said`, nothing printed."""
 
     def check(name: str, flags: list, said: str) -> None:
-        done = script(name, *flags)
-        assert (done.returncode, done.stdout) == (2, ""), done
-        assert done.stderr.startswith("error: ")
-        assert done.stderr.count("\n") == 1, done.stderr
-        assert said in done.stderr, done.stderr
+        module = importlib.import_module(Path(name).stem)
+        monkeypatch.setattr(sys, "argv", [name, *map(str, flags)])
+        with pytest.raises(SystemExit) as stop:
+            launch(module.Config, module.main, module.__doc__)
+        printed = capsys.readouterr()
+        assert (stop.value.code, printed.out) == (2, "")
+        assert printed.err.startswith("error: ")
+        assert printed.err.count("\n") == 1, printed.err
+        assert said in printed.err, printed.err
 
     return check

@@ -258,12 +258,12 @@ def test_interpolation_ends_at_its_latent_points_and_keeps_the_norm():
     (["--ema-decay", "nan"], "--ema-decay: nan"),
 ])  # fmt: skip
 def test_bad_input_is_one_line(refuses, tmp_path, name, flags, said):
-    refuses(f"{name}.py", [*flags, "--out", tmp_path / "run"], said)
+    refuses(name, [*flags, "--out", tmp_path / "run"], said)
     assert not (tmp_path / "run").exists()
 
 
 def test_wgan_refuses_no_critic_steps(refuses, tmp_path):
-    refuses("q4_wgan_gp.py", ["--critic-steps", "0", "--out", tmp_path / "run"], "--critic-steps: 0 is not possible")
+    refuses("q4_wgan_gp", ["--critic-steps", "0", "--out", tmp_path / "run"], "--critic-steps: 0 is not possible")
 
 
 @pytest.mark.slow
