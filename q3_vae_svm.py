@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import joblib
 import numpy as np
 import pandas as pd
 import torch
@@ -49,8 +50,8 @@ class Config:
 
     epochs: int = 15
     """Passes over the 60,000 training images [epochs]; the assignment's value."""
-    batch_size: int = 128
-    """Images per optimizer step; measured: 64 takes longer, 256 learns less in 15 epochs."""
+    batch_size: int = 64
+    """Images per optimizer step; the assignment leaves it open."""
     lr: float = 1e-3
     """Adam's step size at its peak; the assignment's value. It rises for 30 % of training, then falls as a cosine."""
     latent_dim: int = 64
@@ -191,8 +192,9 @@ def classify(
     folds = StratifiedKFold(min(5, len(y) // 10), shuffle=True, random_state=0) if len(y) >= 20 else None
     penalty = penalties[0]
     if folds is not None and len(penalties) > 1:
-        search = GridSearchCV(SVC(kernel="rbf", gamma="scale"), {"C": penalties}, cv=folds, refit=False)
-        penalty = search.fit(x, y).best_params_["C"]
+        search = GridSearchCV(SVC(kernel="rbf", gamma="scale"), {"C": penalties}, cv=folds, refit=False, n_jobs=-1)
+        with joblib.parallel_config("threading"):
+            penalty = search.fit(x, y).best_params_["C"]
     return SVC(C=penalty, kernel="rbf", gamma="scale").fit(x, y).predict(queries.numpy()), penalty
 
 
