@@ -66,7 +66,7 @@ class Config:
     """Sizes of the labelled subsets [images], multiples of ten; the assignment's values."""
     draws: int = 20
     """Random labelled subsets per size."""
-    svm_c: tuple[float, ...] = (1.0, 3.0, 10.0)
+    svm_c: tuple[float, ...] = (2.0, 4.0, 8.0)
     """Penalties C of the SVM; five-fold cross-validation inside each labelled subset chooses one. The kernel's gamma is
     1 / (latent_dim * variance of the labelled features)."""
     projection: Literal["tsne", "pca"] = "tsne"

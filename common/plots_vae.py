@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from common.plots import BLUE, GREY, INK, ORANGE, save, tile
 
@@ -25,7 +25,11 @@ def elbo(metrics: pd.DataFrame, latent_dim: int, path: Path) -> None:
         axis.plot(metrics["epoch"], metrics[f"test_{name}"], "o-", ms=3, color=BLUE, label="test")
         axis.set_title(title)
         axis.set_ylabel("nats per image")
-    axes[0].legend()
+        later = metrics[metrics["epoch"] > 1][[name, f"test_{name}"]].to_numpy()
+        if later.size:  # the first epoch's mean over training is far above all that follows
+            low, high = later.min(), later.max()
+            axis.set_ylim(low - 0.08 * (high - low) - 1, high + 0.3 * (high - low) + 1)
+    axes[0].legend(title="from epoch 2 on", loc="upper right")
     axes[3].plot(metrics["epoch"], metrics["active_units"], "o-", ms=3, color=ORANGE)
     axes[3].set_ylim(0, latent_dim * 1.05)
     axes[3].set_title(f"Active latent units of {latent_dim}")
@@ -50,7 +54,6 @@ def accuracy(table: pd.DataFrame, path: Path) -> None:
     axis.xaxis.set_major_formatter(FixedFormatter([f"{size:,.0f}" for size in table["size"]]))
     axis.xaxis.set_minor_locator(NullLocator())
     axis.margins(y=0.12)
-    axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axis.set(xlabel="labelled training images", ylabel="accuracy on 10,000 test images")
     axis.set_title("More labels, better classifier; the latents need few")
     axis.legend(loc="lower right")
