@@ -8,7 +8,6 @@ import contextlib
 import hashlib
 import io
 import os
-import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ from typing import Any
 import torch
 
 NAME = re.compile(r"(\d{6})_step_(\d+)_([0-9a-f]{16})\.pt")
-KEPT = 2
+PARTS = {"script": str, "config": dict, "step": int, "seconds": float, "threads": int}
+PARTS |= {"tables": dict, "tensors": dict, "state": dict}
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -34,11 +34,19 @@ def write_file(path: Path, content: bytes) -> None:
         if temporary.read_bytes() != content:
             raise OSError(f"{path}: what was written does not read back")
         os.replace(temporary, path)
-    except OSError:
+    except OSError as fault:
+        fault.filename = fault.filename or str(path)  # a full disk does not name the file
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
     _flush_folder(path.parent)
+
+
+def remove_leftovers(*folders: Path) -> None:
+    """Remove the temporary files of killed processes; for who holds the lock."""
+    for path in (path for folder in folders for path in folder.glob(".*.tmp")):
+        if re.fullmatch(r"\..+\.\d+\.tmp", path.name):
+            path.unlink(missing_ok=True)
 
 
 def _flush_folder(folder: Path) -> None:
@@ -61,7 +69,7 @@ def listing(folder: Path) -> list[Path]:
 
 
 def save(folder: Path, step: int, state: dict[str, Any], trusted: Path | None) -> Path:
-    """Write a checkpoint; then remove all but it and `trusted`, the valid one before it.
+    """Write a checkpoint; then remove the others but `trusted`, the valid one before it, and files of other names.
 
     Args:
         state: tensors and plain values, finite, so that `torch.load(weights_only=True)` reads it.
@@ -77,9 +85,16 @@ def save(folder: Path, step: int, state: dict[str, Any], trusted: Path | None) -
     path = folder / f"{serial:06d}_step_{step}_{_digest(content)}.pt"
     write_file(path, content)
     for old in known:
-        if old != trusted:
+        if old != trusted and NAME.fullmatch(old.name):
             old.unlink(missing_ok=True)
     return path
+
+
+def remove_all(folder: Path) -> None:
+    """Remove every checkpoint, so that a run starts over; files of other names stay."""
+    for path in listing(folder):
+        if NAME.fullmatch(path.name):
+            path.unlink()
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -96,9 +111,9 @@ def load(path: Path) -> dict[str, Any]:
         raise ValueError("it is truncated or altered (its checksum differs)")
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as fault:
+    except Exception as fault:  # torch.load raises many kinds for a damaged file
         raise ValueError(f"it is not a checkpoint ({type(fault).__name__})") from None
-    if not isinstance(state, dict):
+    if not isinstance(state, dict) or not all(isinstance(state.get(name), kind) for name, kind in PARTS.items()):
         raise ValueError("it is not a checkpoint of a run")
     return state
 

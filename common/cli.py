@@ -5,7 +5,6 @@
 
 import contextlib
 import io
-import math
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -81,7 +80,9 @@ def launch(config_class: type[T], main: Callable[[T], None], description: str) -
     except OSError as fault:
         where = f"{fault.filename}: " if fault.filename else ""
         code, message = 1, f"{where}{fault.strerror or fault}; mend that, and the same command continues"
-    except MemoryError:
+    except (MemoryError, RuntimeError) as fault:
+        if isinstance(fault, RuntimeError) and not re.search("allocate memory|out of memory", str(fault)):
+            raise
         code, message = 1, "out of memory; choose smaller sizes"
     if message:
         print("error: " + " ".join(message.split()), file=sys.stderr)
@@ -96,8 +97,7 @@ def require(condition: bool, flag: str, found: Any, wanted: str) -> None:
 
 def require_range(flag: str, value: float, low: float, high: float, kind: str = "a number") -> None:
     """Raise `BadInput` unless `low <= value <= high` (NaN never is)."""
-    inside = math.isfinite(value) and low <= value <= high
-    require(inside, flag, value, f"{kind} from {low:g} to {high:g}")
+    require(low <= value <= high, flag, value, f"{kind} from {low:g} to {high:g}")
 
 
 def resolve_device(name: str) -> torch.device:
@@ -109,5 +109,6 @@ def resolve_device(name: str) -> torch.device:
     present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         name = next(kind for kind in ("cuda", "mps", "cpu") if present[kind])
-    require(present[name], "--device", f"{name} (not on this machine)", " or ".join(k for k in present if present[k]))
+    here = [kind for kind in present if present[kind]]
+    require(name in here, "--device", f"{name} (not on this machine)", " or ".join(here))
     return torch.device(name)

@@ -147,21 +147,21 @@ def sample_finished_run(config: Any, batch_norm: bool) -> None:
         BadInput: there is no finished run in the folder, or its generator is of another width or kind.
     """
     path = Path(config.out) / "generator.pt"
+    wanted = {"width": config.width, "latent_dim": config.latent_dim, "batch_norm": batch_norm}
+    generator = Generator(**wanted)
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
         shape = {name: stored[name] for name in ("width", "latent_dim", "batch_norm")}
-        weights = stored["averaged"]
+        if shape == wanted:
+            generator.load_state_dict(stored["averaged"])
     except FileNotFoundError:
         raise BadInput(f"--sample: {path} is missing; train first, or name a finished run with --out") from None
     except Exception as fault:  # torch.load raises many kinds for a damaged file
         raise BadInput(f"{path}: not a generator ({type(fault).__name__}); train again with --fresh") from None
-    wanted = {"width": config.width, "latent_dim": config.latent_dim, "batch_norm": batch_norm}
     if shape != wanted:
         raise BadInput(
             f"{path}: holds a generator with {shape}, the flags ask for {wanted}; give --width or --latent-dim"
         )
-    generator = Generator(**shape)
-    generator.load_state_dict(weights)
     noise = torch.randn(config.sample, config.latent_dim, generator=generator_for(config.seed, "drawn", 0))
     images = draw(generator, noise)
     write_npz(path.parent / "drawn.npz", images)

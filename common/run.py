@@ -94,13 +94,14 @@ class Run:
     def __enter__(self) -> "Run":
         self._claim_folder()
         try:
+            checkpoints.remove_leftovers(self.folder, self._checkpoint_folder)
             if self.config.fresh:
-                for path in checkpoints.listing(self._checkpoint_folder):
-                    path.unlink()
-            self._restore()
+                checkpoints.remove_all(self._checkpoint_folder)
+            else:
+                self._restore()
             write_file(self.folder / "config.json", _json({"script": self.script, **self._identity}))
             if self.continued:
-                self._write_tables()
+                self._write_tables(tell=True)
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._former_handlers[number] = signal.signal(number, self._on_signal)
         except BaseException:
@@ -114,6 +115,7 @@ class Run:
                 self._bar.close()
             if fault is None:
                 self.save()
+                self.stop_if_asked()  # a signal that came after the last step
         finally:
             for number, handler in self._former_handlers.items():
                 signal.signal(number, handler)
@@ -232,7 +234,7 @@ class Run:
             (self.folder / ".holder.lock").write_text(f"process {os.getpid()} on {socket.gethostname()}")
         except filelock.Timeout:
             holder = self.folder / ".holder.lock"
-            who = holder.read_text() if holder.exists() else "another process"
+            who = holder.read_text(errors="replace") if holder.exists() else "another process"
             raise BadInput(f"--out {self.folder}: in use by {who}; wait for it or choose another --out") from None
         except OSError as fault:
             raise BadInput(
@@ -242,8 +244,7 @@ class Run:
     def _restore(self) -> None:
         """Load the newest valid checkpoint that belongs to this run; refuse a folder of another configuration."""
         found = checkpoints.listing(self._checkpoint_folder)
-        if not self.config.fresh:
-            self._check_config(bool(found))
+        self._check_config(bool(found))
         for path in reversed(found):
             try:
                 content = checkpoints.load(path)
@@ -251,11 +252,11 @@ class Run:
                     raise ValueError(f"it is of another run: {other}")
                 for name, part in self.state.items():
                     part.load_state_dict(content["state"][name])
-            except (ValueError, KeyError, RuntimeError, TypeError) as fault:
+                self.tensors = {name: tensor.to(self.device) for name, tensor in content["tensors"].items()}
+            except (ValueError, KeyError, RuntimeError, TypeError, AttributeError) as fault:
                 self.say(f"warning: {path} is left out: {' '.join(str(fault).split())}")
                 continue
             self.step, self.seconds, self.tables = content["step"], content["seconds"], content["tables"]
-            self.tensors = {name: tensor.to(self.device) for name, tensor in content["tensors"].items()}
             self.continued, self._trusted = True, path
             if content["threads"] != torch.get_num_threads():
                 change = f"{content['threads']} threads before, {torch.get_num_threads()} now"
@@ -275,7 +276,7 @@ class Run:
                 raise ValueError
         except FileNotFoundError:
             return
-        except ValueError:
+        except (ValueError, RecursionError):
             if not has_checkpoints:
                 raise BadInput(f"{path}: not readable; --fresh starts over, or choose another --out") from None
             self.say(f"warning: {path} is not readable; it is written again from this command")
@@ -303,10 +304,16 @@ class Run:
             self.tables.setdefault(table, []).append(row)
         self._pending.clear()
 
-    def _write_tables(self) -> None:
+    def _write_tables(self, tell: bool = False) -> None:
+        """Write every table that is not on disk as it should be; `tell` where it is not."""
         for name, rows in self.tables.items():
-            text = pd.DataFrame(rows).to_csv(index=False, float_format="%.7g")
-            write_file(self.folder / f"{name}.csv", text.encode())
+            path = self.folder / f"{name}.csv"
+            content = pd.DataFrame(rows).to_csv(index=False, float_format="%.7g").encode()
+            if path.exists() and path.read_bytes() == content:
+                continue
+            if tell:
+                self.say(f"warning: {path} is missing or not that of the checkpoint; it is written again")
+            write_file(path, content)
 
     def _on_signal(self, number: int, frame: Any) -> None:
         if self._signal:

@@ -1,0 +1,68 @@
+"""The scripts that train, on tiny settings, ready to be run with a fault."""
+
+import os
+
+import pytest
+from driver import outcome, start
+from matplotlib.figure import Figure
+
+import common.gan
+import common.run
+from common import plots_gan, plots_gan2d
+
+FLAGS = {
+    "toy_script": "",
+    "q2_gan_lab": "--iterations 12 --evaluate-every 5 --eval-samples 1000 --transport-samples 10 --width 4 --depth 1",
+    "q3_vae_svm": "--epochs 2 --batch-size 50 --width 2 --latent-dim 4 --label-sizes 20 --draws 2 --projection pca",
+    "q4_dcgan": "--epochs 2 --batch-size 48 --width 2 --latent-dim 5",
+    "q4_wgan_gp": "--epochs 2 --batch-size 24 --width 2 --latent-dim 5",
+}
+REAL = [name for name in FLAGS if name != "toy_script"]
+
+
+def pytest_collection_modifyitems(items):
+    """Every test here forks."""
+    for item in items:
+        if "faults" in item.path.parts and not hasattr(os, "fork"):
+            item.add_marker(pytest.mark.skip(reason="needs fork"))
+
+
+@pytest.fixture
+def tiny(small_data):
+    """Run a script by name, on 240 images, in a process of its own."""
+
+    def run(name, out, *flags, fault=None, prepare=None, life=None):
+        def shrink(module):
+            for place in (module, common.gan):
+                if hasattr(place, "load_fashion_mnist"):
+                    place.load_fashion_mnist = small_data
+            Figure.savefig = lambda figure, buffer, **_: buffer.write(b"a figure")  # drawing takes most of the time
+            plots_gan.progress_animation = plots_gan2d.playback = lambda *_: None
+            common.run.environment = lambda *_: {}  # it asks git
+            common.gan.GRID, common.gan.HELD_OUT, common.gan.STORED = 64, 100, 50
+            if prepare:
+                prepare(module)
+
+        return start(name, [*FLAGS[name].split(), *flags], out, fault, shrink, life)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def kept_outcomes():
+    return {}
+
+
+@pytest.fixture
+def unbroken(tiny, kept_outcomes, tmp_path_factory):
+    """What a run leaves that nothing disturbed, by the script's name; made once."""
+
+    def get(name):
+        if name not in kept_outcomes:
+            out = tmp_path_factory.mktemp("unbroken") / name
+            ended = tiny(name, out)
+            assert (ended.code, ended.err) == (0, ""), ended
+            kept_outcomes[name] = outcome(out), ended.journal
+        return kept_outcomes[name]
+
+    return get
