@@ -69,6 +69,8 @@ def _one_line(box: str) -> str:
 def launch(config_class: type[T], main: Callable[[T], None], description: str) -> None:
     """Run `main(config)` as a program: every expected fault ends in one line on stderr and its exit code."""
     code, message = 0, ""
+    with contextlib.suppress(AttributeError):  # a stream that somebody put in the place of stdout may lack it
+        sys.stdout.reconfigure(errors="backslashreplace")  # a folder's name may be no text
     try:
         main(parse(config_class, description))
     except BadInput as fault:

@@ -237,7 +237,8 @@ def _in_child(module: Any, flags: list, out: Path, fault: Any, prepare: Any, sai
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number, file in ((1, said), (2, wrong)):
         os.dup2(file.fileno(), number)
-    sys.stdout, sys.stderr = (os.fdopen(n, "w", buffering=1, closefd=False) for n in (1, 2))
+    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False, encoding="utf-8", errors="strict")
+    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False, encoding="utf-8", errors="backslashreplace")
     sys.argv = [f"{module.__name__}.py", "--out", str(out), *map(str, flags)]
     code, disk = 0, Disk(out, fault)
     try:

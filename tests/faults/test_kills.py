@@ -171,3 +171,34 @@ def test_twenty_kills_at_random_times(tiny, unbroken, tmp_path, name):
 def save_every_step(_):
     """So that every life gets somewhere."""
     common.run.CHECKPOINT_SECONDS = -1.0
+
+
+COMPARISON = ["--loss", "all", "--seeds", 1, "--iterations", 4, "--evaluate-every", 2]
+
+
+def test_comparison_survives_kills_and_a_signal_between_its_runs(tiny, tmp_path):
+    """Q2 with `--loss all`: runs inside a run."""
+    assert tiny("q2_gan_lab", tmp_path / "whole", *COMPARISON).code == 0
+
+    def signal_after_training(_):
+        rows = common.run.Run.rows
+
+        def signalled(run, table):
+            if table == "floors":  # the inner run has done its last step
+                os.kill(os.getpid(), signal.SIGTERM)
+                common.run.Run.rows = rows
+            return rows(run, table)
+
+        common.run.Run.rows = signalled
+
+    out = tmp_path / "run"
+    for nth in (1, 2, 3):
+        assert tiny("q2_gan_lab", out, *COMPARISON, fault=Fault("write", r"\.pt\.", kill, nth, 0.5)).code == -9
+    ended = tiny("q2_gan_lab", out, *COMPARISON, prepare=signal_after_training)
+    assert (ended.code, ended.err) == (143, ""), ended
+    assert tiny("q2_gan_lab", out, *COMPARISON).code == 0
+    assert outcome(out) == outcome(tmp_path / "whole")
+    inner = sorted((tmp_path / "whole" / "runs").iterdir())
+    assert len(inner) == 3
+    assert all(outcome(out / "runs" / part.name) == outcome(part) for part in inner)
+    assert not left_over(out)
