@@ -50,7 +50,7 @@ def js_bound(discriminator: Networks, real: torch.Tensor, fake: torch.Tensor) ->
 
 
 def critic_difference(critic: Networks, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
-    """E_P f - E_Q f, without the penalty, [count]: at most W1(P, Q) if f is 1-Lipschitz, which the penalty only nears."""
+    """E_P f - E_Q f, without the penalty, [count]: at most W1(P, Q) if f is 1-Lipschitz; it need not be."""
     return critic(real).mean(1) - critic(fake).mean(1)
 
 

@@ -15,13 +15,14 @@ from common.plots import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED, plt, save
 COLOURS = {"minimax": RED, "non-saturating": ORANGE, "wasserstein": BLUE}
 NAMES = {"minimax": "JS, minimax", "non-saturating": "JS, non-saturating", "wasserstein": "Wasserstein"}
 LOG_2 = np.log(2)
+BARS = {"fmt": "o", "markersize": 4, "capsize": 3, "linewidth": 1.2}
+THEORY = {"linewidth": 1, "linestyle": "--"}
 
 
 def _bars(axes: Axes, rows: pd.DataFrame, x: str, value: str, **style: Any) -> None:
     """Mean and standard deviation of `value` over the rows that share `x`, as points with bars."""
     by = rows.groupby(x)[value]
-    style = {"fmt": "o", "markersize": 4, "capsize": 3, "linewidth": 1.2} | style
-    axes.errorbar(by.mean().index, by.mean(), by.std(), **style)
+    axes.errorbar(by.mean().index, by.mean(), by.std(), **BARS, **style)
 
 
 def _band(axes: Axes, rows: pd.DataFrame, x: str, value: str, **style: Any) -> None:
@@ -50,72 +51,56 @@ def setup(y: np.ndarray, y_other: np.ndarray, theta: float, path: Path) -> None:
     right.plot(0 * low, low, "o", color=BLUE, markersize=4)
     right.plot(0 * high + theta, high, "o", color=ORANGE, markersize=4)
     distance = np.hypot(theta, low - high).mean()
-    right.set_title(f"Cheapest plan, {len(low)} points each: {distance:.4f}")
+    right.set_title(f"Cheapest plan, {len(low)} points each: W1 = {distance:.4f}")
     save(figure, path)
 
 
 def divergences(table: pd.DataFrame, n_samples: int, path: Path) -> None:
     """KL, JS and W1 against theta: exact, with theta = 0 an isolated point where they jump, and estimated."""
-    figure, (kl, js, wasserstein) = plt.subplots(1, 3, figsize=(11.5, 3.9))
-    exact = {"color": INK, "linewidth": 1.6, "zorder": 3}
-    point = {"marker": "o", "color": INK, "linestyle": "none", "markersize": 6, "zorder": 4, "clip_on": False}
+    figure, (kl, js, wasserstein) = plt.subplots(1, 3, figsize=(12, 4))
+    exact = {"color": INK, "linewidth": 1.6}
+    point = {
+        "marker": "o",
+        "color": INK,
+        "linestyle": "none",
+        "markersize": 8,
+        "markeredgewidth": 1.6,
+        "clip_on": False,
+    }
     hole = point | {"markerfacecolor": "white"}
-    bars = {"fmt": "o", "markersize": 4, "capsize": 3, "linewidth": 1.2, "zorder": 2}
-    theta = table["theta"]
 
-    # KL: infinity has a level of its own, above a break in the axis.
+    def estimate(axes: Axes, column: str, colour: str, label: str, size: float = 4) -> None:
+        values, std = table[column], table[f"{column}_std"]
+        axes.errorbar(table["theta"], values, std, color=colour, label=label, **BARS | {"markersize": size}, zorder=5)
+
+    # KL: infinity is a level of its own, above a break in the axis.
     highest = table["kl_neighbours"].max()
-    ticks, top = [t for t in np.arange(0, 200, 5.0) if t <= highest], 1.3 * highest
+    top, gap = 1.3 * highest, [1.13 * highest, 1.17 * highest]
+    ticks = [tick for tick in np.arange(0, 200, 5.0) if tick <= highest]
+    kl.set_yticks([*ticks, top], [*(f"{tick:g}" for tick in ticks), "∞"])
+    kl.plot([-0.05, -0.05], gap, color="white", linewidth=4, clip_on=False, zorder=5)
+    kl.axhspan(*gap, color="white", zorder=2)
     kl.plot([0, 1], [top, top], label="exact", **exact)
     kl.plot(0, top, **hole)
     kl.plot(0, 0, **point)
-    kl.set_yticks([*ticks, top], [*(f"{t:g}" for t in ticks), "∞"])
-    kl.axhspan(1.14 * highest, 1.18 * highest, color="white", zorder=1)
-    kl.plot(
-        [0, 0],
-        [1.14 * highest, 1.18 * highest],
-        transform=kl.get_yaxis_transform(),
-        color="white",
-        linewidth=3,
-        clip_on=False,
-        zorder=5,
-    )
-    kl.errorbar(
-        theta,
-        table["kl_neighbours"],
-        table["kl_neighbours_std"],
-        color=RED,
-        **bars,
-        label=f"nearest neighbours, n = {n_samples:,}",
-    )
-    kl.set(title="KL(P‖Q) = KL(Q‖P)", ylabel="nats", ylim=(-0.05 * top, 1.08 * top))
+    estimate(kl, "kl_neighbours", RED, f"nearest neighbours, n = {n_samples:,}")
+    kl.set(title="KL(P‖Q), KL(Q‖P)", ylabel="nats", ylim=(-0.05 * top, 1.08 * top))
 
+    js.set_yticks([0, 0.2, 0.4, 0.6, LOG_2], ["0", "0.2", "0.4", "0.6", "log 2"])
     js.plot([0, 1], [LOG_2, LOG_2], label="exact", **exact)
     js.plot(0, LOG_2, **hole)
     js.plot(0, 0, **point)
-    js.set_yticks([0, 0.2, 0.4, 0.6, LOG_2], ["0", "0.2", "0.4", "0.6", "log 2"])
-    js.errorbar(
-        theta, table["js_discriminator"], table["js_discriminator_std"], color=ORANGE, label="discriminator", **bars
-    )
+    estimate(js, "js_discriminator", ORANGE, "discriminator")
     js.set(title="Jensen–Shannon", ylabel="nats", ylim=(-0.04, 0.78))
 
     wasserstein.plot([0, 1], [0, 1], label="exact", **exact)
     wasserstein.plot(0, 0, **point)
-    wasserstein.errorbar(
-        theta, table["wasserstein_critic"], table["wasserstein_critic_std"], color=BLUE, label="critic", **bars
-    )
-    wasserstein.errorbar(
-        theta,
-        table["wasserstein_samples"],
-        table["wasserstein_samples_std"],
-        color=GREEN,
-        label=f"samples, n = {n_samples:,}",
-        **bars | {"markersize": 2.5},
-    )
+    estimate(wasserstein, "wasserstein_critic", BLUE, "critic")
+    estimate(wasserstein, "wasserstein_samples", GREEN, f"samples, n = {n_samples:,}", size=2)
     wasserstein.set(title="Wasserstein-1", ylabel="distance", ylim=(-0.06, 1.15))
-    for axes in (kl, js, wasserstein):
+    for axes, place in ((kl, "lower right"), (js, "center right"), (wasserstein, "upper left")):
         axes.set(xlabel="θ", xlim=(-0.05, 1.05))
-        axes.legend(loc="center right" if axes is not wasserstein else "upper left")
+        axes.legend(loc=place)
     save(figure, path)
 
 
@@ -123,22 +108,25 @@ def relaxations(table: pd.DataFrame, path: Path) -> None:
     """KL, JS and W1 of strips and blurred lines against theta, for several widths, converging to the lines' own."""
     figure, axes = plt.subplots(2, 3, figsize=(11.5, 6.4), sharex=True)
     for row, (kind, symbol, name) in zip(axes, (("strips", "w", "Strips"), ("blur", "σ", "Blur")), strict=True):
-        rows = table[table["kind"] == kind]
-        for (width, part), shade in zip(rows.groupby("width", sort=False), (0.35, 0.55, 0.75, 1), strict=True):
-            colour = plt.get_cmap("viridis_r")(shade)
-            for ax, column in zip(row, ("kl", "js", "wasserstein"), strict=True):
-                finite = part[np.isfinite(part[column]) & ((column != "kl") | (part["theta"] > 0))]
-                ax.plot(finite["theta"], finite[column], color=colour, label=f"{symbol} = {width:g}")
+        groups = table[table["kind"] == kind].groupby("width", sort=False)
+        for i, (width, rows) in enumerate(groups):
+            style = {
+                "color": plt.get_cmap("viridis_r")(0.2 + 0.8 * i / (len(groups) - 1)),
+                "label": f"{symbol} = {width:g}",
+            }
+            positive = rows[rows["theta"] > 0]  # KL has a logarithmic axis
+            row[0].plot(positive["theta"], positive["kl"], **style)
+            row[1].plot(rows["theta"], rows["js"], **style)
+            row[2].plot(rows["theta"], rows["wasserstein"], linewidth=8 - 2 * i, **style)  # all the same line
         row[0].set(ylabel="nats", title=f"{name}: KL")
-        row[1].set(ylabel="nats", title=f"{name}: Jensen–Shannon", ylim=(-0.03, 0.75))
-        row[2].set(ylabel="distance", title=f"{name}: Wasserstein-1")
+        row[1].set(ylabel="nats", title=f"{name}: Jensen–Shannon", ylim=(-0.03, 0.76))
         row[1].axhline(LOG_2, color=INK, linestyle=":", linewidth=1)
         row[1].text(1, LOG_2 + 0.01, "log 2", ha="right", va="bottom")
-        row[1].legend(loc="lower right")
-        row[2].text(0.06, 0.9, "every width: θ", transform=row[2].transAxes)
+        row[2].set(ylabel="distance", title=f"{name}: Wasserstein-1 = θ")
+        row[2].legend(loc="lower right")
     axes[0, 0].clear()
     axes[0, 0].set(title="Strips: KL", yticks=[], ylim=(0, 1))
-    axes[0, 0].text(0.5, 0.5, "∞ for every θ > 0,\nevery width", ha="center", va="center", fontsize=12)
+    axes[0, 0].text(0.5, 0.5, "∞ for every θ > 0\nand every width", ha="center", va="center", fontsize=12)
     axes[1, 0].set(yscale="log")
     for ax in axes[1]:
         ax.set(xlabel="θ")
@@ -146,62 +134,29 @@ def relaxations(table: pd.DataFrame, path: Path) -> None:
 
 
 def finite_samples(laws: pd.DataFrame, knn: pd.DataFrame, costs: pd.DataFrame, path: Path) -> None:
-    """The error of empirical W1 with its laws, the estimate of KL, and the time of three exact ways to W1, against n."""
+    """Against n: the bias of empirical W1 with its laws, the estimate of KL, the time of three exact ways to W1."""
     figure, (error, growth, cost) = plt.subplots(1, 3, figsize=(12.5, 4.1))
     for (theta, rows), colour in zip(laws.groupby("theta"), (INK, RED, ORANGE, BLUE), strict=True):
-        error.plot(rows["n"], rows["law"], color=colour, linewidth=1, linestyle="--")
-        error.errorbar(
-            rows["n"],
-            rows["error"],
-            rows["standard_error"],
-            fmt="o",
-            markersize=4,
-            capsize=3,
-            color=colour,
-            label=f"θ = {theta:g}",
-        )
-    error.plot([], [], color=GREY, linestyle="--", linewidth=1, label="theory")
-    error.set(
-        title="W1 of samples: mean error", xlabel="n", ylabel="mean of W1(samples) − θ", xscale="log", yscale="log"
-    )
-    error.legend()
+        error.plot(rows["n"], rows["law"], color=colour, **THEORY)
+        error.errorbar(rows["n"], rows["error"], rows["standard_error"], color=colour, label=f"θ = {theta:g}", **BARS)
+    error.plot([], [], color=GREY, label="theory", **THEORY)
+    error.set(title="W1 of samples: bias", ylabel="W1(samples) − θ, mean ± standard error", yscale="log")
 
     for (theta, rows), colour in zip(knn.groupby("theta"), (INK, RED, BLUE), strict=True):
         _bars(growth, rows, "n", "kl", color=colour, label=f"θ = {theta:g}")
         if theta > 0:
-            mean = rows.groupby("n")["kl"].mean()
-            growth.plot(
-                mean.index,
-                mean.iloc[-1] + 2 * np.log(mean.index / mean.index[-1]),
-                color=colour,
-                linewidth=1,
-                linestyle="--",
-            )
-    growth.plot([], [], color=GREY, linestyle="--", linewidth=1, label="slope 2 ln 10 per decade")
-    growth.set(title="KL by nearest neighbours", xlabel="n", ylabel="nats", xscale="log")
-    growth.legend()
+            n, last = np.unique(rows["n"]), rows.groupby("n")["kl"].mean().iloc[-1]
+            growth.plot(n, last + 2 * np.log(n / n[-1]), color=colour, **THEORY)
+    growth.plot([], [], color=GREY, label="slope 2 ln 10 per decade", **THEORY)
+    growth.set(title="KL by nearest neighbours", ylabel="nats")
 
     for (way, rows), colour in zip(costs.groupby("way", sort=False), (BLUE, RED, PURPLE), strict=True):
-        below, above = rows["seconds"] - rows["low"], rows["high"] - rows["seconds"]
-        cost.errorbar(
-            rows["n"],
-            rows["seconds"],
-            [below, above],
-            fmt="o-",
-            markersize=4,
-            capsize=3,
-            color=colour,
-            linewidth=1.2,
-            label=way,
-        )
-    cost.set(
-        title="Time for the exact W1 of two samples",
-        xlabel="n",
-        ylabel="seconds (median, range of 3)",
-        xscale="log",
-        yscale="log",
-    )
-    cost.legend()
+        bars = [rows["seconds"] - rows["low"], rows["high"] - rows["seconds"]]
+        cost.errorbar(rows["n"], rows["seconds"], bars, color=colour, label=way, **BARS | {"fmt": "o-"})
+    cost.set(title="Time for the exact W1 of samples", ylabel="seconds, median and range of 5", yscale="log")
+    for axes in (error, growth, cost):
+        axes.set(xlabel="n", xscale="log")
+        axes.legend()
     save(figure, path)
 
 
@@ -224,7 +179,7 @@ def learned(
     js.plot(0, 0, "o", color=INK, markersize=7, markerfacecolor="none", label="exact, θ = 0")
     _bars(js, table, "theta", "discriminator", color=ORANGE, label="discriminator, fresh points")
     js.set(title="Bound on JS", xlabel="θ", ylabel="nats", ylim=(-0.04, 0.76))
-    js.legend(loc="center right")
+    js.legend()
 
     wasserstein.plot(grid, grid * 0, color=INK, linewidth=1.2, label="exact")
     wasserstein.plot(grid, expected - grid, color=BLUE, linewidth=1.2, linestyle="--", label="best penalised critic")
@@ -241,11 +196,9 @@ def learned(
     along.plot([], [], color=BLUE, label="critic f(x, ½) − f(θ, ½)")
     for place, name in ((0, "P"), (theta, "Q")):
         along.axvline(place, color=GREY, linestyle=":", linewidth=1.2)
-        along.annotate(
-            name, (place, 1), (3, 2), xycoords=("data", "axes fraction"), textcoords="offset points", color=INK
-        )
-    along.set(title=f"What they learned at θ = {theta:g}", xlabel="x", ylabel="output, one line a seed")
-    along.legend(loc="upper right")
+        along.text(place + 0.02, 0.03, name, transform=along.get_xaxis_transform())
+    along.set(title=f"What they learned at θ = {theta:g}", xlabel="x", ylabel="output, one line per seed")
+    along.legend()
 
     apart = table[table["theta"] > 0]
     for loss, colour in COLOURS.items():
@@ -256,7 +209,7 @@ def learned(
         title="Slope for the generator, θ > 0", xlabel="θ", ylabel="|d loss / d θ|, seeds and median", yscale="log"
     )
     slopes.set(xlim=js.get_xlim())
-    slopes.legend(loc="lower left")
+    slopes.legend()
     save(figure, path)
 
 
@@ -310,7 +263,7 @@ def descent_animation(table: pd.DataFrame, path: Path, frames: int = 50) -> None
 def _save_gif(images: list[Image.Image], path: Path, milliseconds: int) -> None:
     """Write frames as a GIF that repeats, holding the last one for two seconds."""
     buffer = io.BytesIO()
-    palette = images[-1].quantize(64)
+    palette = images[-1].quantize(128)
     flat = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     durations = [milliseconds] * (len(flat) - 1) + [2000]
     flat[0].save(buffer, "GIF", save_all=True, append_images=flat[1:], duration=durations, loop=0, optimize=True)
