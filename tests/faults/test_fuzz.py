@@ -117,6 +117,17 @@ def test_random_flags_are_settings_or_one_line(name):
     assert len(refusals) > 50
 
 
+@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize("value", ["9" * 400, "-" + "9" * 400, "9" * 5000, "1e400", "nan"], ids=range(5))
+def test_numbers_beyond_all_measure_are_refused(name, value):
+    config_class = importlib.import_module(name).Config
+    for field in dataclasses.fields(config_class):
+        flag = "--" + field.name.replace("_", "-")
+        if type(field.default) in (int, float):
+            with pytest.raises(BadInput, match=flag):
+                parse(config_class, "", [f"{flag}={value}"])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", REAL)
 def test_random_flags_end_to_end(tiny, tmp_path, name):
@@ -227,7 +238,11 @@ def test_random_bytes_as_generator_are_refused(tmp_path, monkeypatch, name):
     lame = [{**good, "averaged": part} for part in (None, {}, {"a": 1}, [2], {**weights, "x": torch.ones(1)})]
     seeds = [written(part) for part in (good, *lame, [], None, 3, {"averaged": Evil(proof)})]
     config = module.Config(width=2, latent_dim=5, sample=2, out=tmp_path)
-    module.main(write(config, seeds[0]))
+    drawn = []
+    for _ in range(2):  # the weights of the file are those that draw
+        module.main(write(config, seeds[0]))
+        drawn.append((tmp_path / "drawn.npz").read_bytes())
+    assert drawn[0] == drawn[1]
     for content in [*seeds[1:], *(damaged(draw.choice(seeds), draw) for _ in range(200))]:
         with contextlib.suppress(BadInput):
             module.main(write(config, content))

@@ -156,9 +156,11 @@ def test_twenty_kills_at_random_times(tiny, unbroken, tmp_path, name):
     while kills < 20:
         out = tmp_path / str(runs)
         runs += 1
-        code = None
+        code, lives = None, 0
         while code != 0:
-            ended = tiny(name, out, prepare=save_every_step, life=random_time.uniform(0.05, 3))
+            life = random_time.uniform(0.05, 0.5) * 1.25**lives  # longer each time, so that the figures get done
+            lives += 1
+            ended = tiny(name, out, prepare=save_every_step, life=life)
             assert ended.err == "", ended
             assert ended.code in (0, -signal.SIGKILL), ended
             code = ended.code
