@@ -6,10 +6,10 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT
 
 from common import data
 from common.cli import BadInput
@@ -24,6 +24,7 @@ from common.data import (
 )
 from common.run import generator_for
 
+ROOT = Path(__file__).resolve().parent.parent
 TEST_FILES = ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
 
 

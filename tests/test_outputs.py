@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import ROOT
 
 from common.cli import parse
 from common.run import NOT_IDENTITY
 
+ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = ("README.md", "REPORT.md")
 SCRIPTS = sorted(path.stem for path in ROOT.glob("q*_*.py"))
 REFERENCES = sorted(path.parent.name for path in (ROOT / "outputs").glob("*/config.json"))
