@@ -15,9 +15,9 @@ from common import checkpoints
 GOLDEN = Path(__file__).parent.parent / "golden_losses.json"
 STEPS = 6
 # Other vector widths and kernels round sums otherwise. Measured, the processor's best against none
-# (ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41): at most 1.2e-5 of a loss for the DCGAN, whose batch norm
-# divides by the deviation of few images, and 4e-7 for the others. The tolerances are about ten and twenty times that.
-TOLERANCE = {"q2_gan_lab": 1e-5, "q3_vae_svm": 1e-5, "q4_dcgan": 1e-4, "q4_wgan_gp": 1e-5}
+# (ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41): at most 2.8e-6 of a loss for the DCGAN, whose batch norm
+# divides by the deviation of few images, and 4e-7 for the others. The tolerances are about ten and twenty-five times that.
+TOLERANCE = {"q2_gan_lab": 1e-5, "q3_vae_svm": 1e-5, "q4_dcgan": 3e-5, "q4_wgan_gp": 1e-5}
 
 
 def poison_data(module, value, ripe):
@@ -116,8 +116,8 @@ def first_losses(out):
 
 @pytest.mark.parametrize("name", REAL)
 def test_first_losses_are_those_on_record(tiny, tmp_path, name):
-    """After a change that is meant to alter them, delete the file and run this test: it writes them anew, and fails."""
-    assert tiny(name, tmp_path).code == 0
+    """After a change that is meant to alter them, delete their entry and run this test: it writes it, and fails."""
+    assert tiny(name, tmp_path, "--lr", 0.01).code == 0  # large, so that a change of the optimizer shows at once
     found = first_losses(tmp_path)
     golden = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
     if name not in golden:
