@@ -16,7 +16,7 @@ GOLDEN = Path(__file__).parent.parent / "golden_losses.json"
 STEPS = 6
 # Other vector widths and kernels round sums otherwise. Measured, the processor's best against none
 # (ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41): at most 2.8e-6 of a loss for the DCGAN, whose batch norm
-# divides by the deviation of few images, and 4e-7 for the others. The tolerances are about ten and twenty-five times that.
+# divides by the deviation of few images, and 4e-7 for the others. The tolerances are ten to twenty-five times that.
 TOLERANCE = {"q2_gan_lab": 1e-5, "q3_vae_svm": 1e-5, "q4_dcgan": 3e-5, "q4_wgan_gp": 1e-5}
 
 
