@@ -18,7 +18,7 @@ COVERED = 0.1  # a part counts as covered from a tenth of its fair share of good
 
 def cell_of(x: Tensor) -> Tensor:
     """The cell of each `x` [n, 2]: int64 [n], row by row from the origin; `CELLS**2` outside the unit square."""
-    column_row = (x * CELLS).floor().long().clamp(-1, CELLS)  # [n, 2]
+    column_row = (x * CELLS).floor().clamp(-1, CELLS).long()  # [n, 2]
     inside = ((column_row >= 0) & (column_row < CELLS)).all(1)
     return torch.where(inside, column_row[:, 1] * CELLS + column_row[:, 0], CELLS**2)
 

@@ -12,7 +12,9 @@ from common.checkpoints import write_file
 
 FRAME_MS = 125
 LAST_FRAME_MS = 2500
-PAGE_COLOURS, GIF_COLOURS = 128, 64
+STEPS = 12  # shades between a colour and white, for smooth edges
+
+Colour = tuple[int, int, int]
 
 PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -82,15 +84,36 @@ show(0);
 """
 
 
-def write_page(pictures: list[Image.Image], labels: list[str], title: str, text: str, path: Path) -> None:
+def palette_of(inks: list[Colour], fills: list[Colour]) -> Image.Image:
+    """A palette for figures: each ink in `STEPS` shades up to white, and the fills as they are.
+
+    A palette chosen from the pictures themselves would drop the colours of small marks.
+
+    Args:
+        inks, fills: red, green and blue from 0 to 255; at most 256 entries in all.
+    """
+    shades = [
+        tuple(round(255 + (channel - 255) * step / STEPS) for channel in ink)
+        for ink in inks
+        for step in range(1, STEPS + 1)
+    ]
+    entries = [(255, 255, 255), *shades, *fills]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([channel for entry in entries for channel in entry])
+    return palette
+
+
+def write_page(
+    pictures: list[Image.Image], palette: Image.Image, labels: list[str], title: str, text: str, path: Path
+) -> None:
     """Write a self-contained HTML page that plays the pictures: play and pause, a slider, three speeds.
 
     Args:
-        pictures: RGB, all of one size; stored as PNG with `PAGE_COLOURS` colours.
+        pictures: RGB, all of one size; stored as PNG in the colours of `palette`.
         labels: what the page says beside each picture.
         title, text: plain text above the picture.
     """
-    stored = [base64.b64encode(_png(picture)).decode() for picture in pictures]
+    stored = [base64.b64encode(_png(picture, palette)).decode() for picture in pictures]
     page = PAGE.format(
         title=html.escape(title),
         text=html.escape(text),
@@ -102,11 +125,10 @@ def write_page(pictures: list[Image.Image], labels: list[str], title: str, text:
     write_file(path, page.encode())
 
 
-def write_gif(pictures: list[Image.Image], width: int, path: Path) -> None:
+def write_gif(pictures: list[Image.Image], palette: Image.Image, width: int, path: Path) -> None:
     """Write an animated GIF, `width` pixels wide, that repeats for ever and rests on its last picture."""
     height = round(pictures[0].height * width / pictures[0].width)
     small = [picture.resize((width, height), Image.Resampling.LANCZOS) for picture in pictures]
-    palette = small[-1].quantize(GIF_COLOURS, dither=Image.Dither.NONE)  # one for all: colours do not flicker
     frames = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in small]
     durations = [FRAME_MS] * (len(frames) - 1) + [LAST_FRAME_MS]
     buffer = io.BytesIO()
@@ -114,7 +136,7 @@ def write_gif(pictures: list[Image.Image], width: int, path: Path) -> None:
     write_file(path, buffer.getvalue())
 
 
-def _png(picture: Image.Image) -> bytes:
+def _png(picture: Image.Image, palette: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    picture.quantize(PAGE_COLOURS, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    picture.quantize(palette=palette, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

@@ -14,13 +14,14 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgba
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from PIL import Image
 
 from common import player
 from common.plots import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, save
 
 ARROW = 0.15  # length of a long arrow (95th percentile over training) [units of the plane]
-SURFACE = LinearSegmentedColormap.from_list("fake-real", ["#c9b3ea", "#f7f7f7", "#a9d8b8"])
+SURFACE = LinearSegmentedColormap.from_list("fake-real", ["#b795e8", "#f7f7f7", "#84cb9c"])
 LOSS_COLOURS = {"gan": BLUE, "least-squares": ORANGE, "wgan-gp": INK}
 
 
@@ -60,6 +61,7 @@ class _Scene:
         self.frames = frames
         box = (*WINDOW, *WINDOW)
         self.surface = axes.imshow(frames.surface[0], cmap=SURFACE, vmin=0, vmax=1, extent=box, origin="lower")
+        self.surface.set_interpolation("bilinear")
         axes.scatter(*frames.real.T, s=7, color=GREEN, linewidths=0, alpha=0.7, label="real")
         self.fakes = axes.scatter(*frames.fakes[0].T, s=7, color=PURPLE, linewidths=0, alpha=0.8, label="fake")
         zero = np.zeros(len(frames.real))
@@ -106,11 +108,11 @@ def manifold(noise_edges: np.ndarray, images: np.ndarray, real: np.ndarray, path
         images: where the grid points go: [m, 2] for noise in one dimension, [m, m, 2] in two.
         real: samples of the target [n, 2].
     """
-    figure, (before, after) = plt.subplots(1, 2, figsize=(11, 5.4))
+    figure, (before, after) = plt.subplots(1, 2, figsize=(11, 5.6), layout="compressed")
     if images.ndim == 3:
         square = np.stack(np.meshgrid(noise_edges, noise_edges, indexing="ij"), 2)
-        before.add_collection(PolyCollection(_quads(square), facecolors=_shades(square), edgecolors="white", lw=0.2))
-        after.add_collection(PolyCollection(_quads(images), facecolors=_shades(images), edgecolors="none", zorder=2))
+        before.add_collection(PolyCollection(_quads(square), facecolors=_shades(square), edgecolors=PURPLE, lw=0.2))
+        after.add_collection(PolyCollection(_quads(images), facecolors=_shades(images), edgecolors="none"))
         before.set(ylabel="noise, second coordinate (cumulative probability)")
     else:
         line = np.stack([noise_edges, np.full_like(noise_edges, 0.5)], 1)
@@ -155,29 +157,39 @@ def _band(axis: Axes, floors: pd.DataFrame, name: str, colour: str, label: str) 
     axis.axhline(mean, color=colour, lw=0.8, ls=":", label=label)
 
 
+def _log(axis: Axes) -> None:
+    """A logarithmic y axis with ticks at 1, 2 and 5 written out, which a short range needs."""
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.yaxis.set_minor_formatter(NullFormatter())
+
+
 def divergences(metrics: pd.DataFrame, floors: pd.DataFrame, n: int, n_transport: int, path: Path) -> None:
     """KL, JS and W1 of real and fake along training, each with its floor, and what the discriminator can tell."""
-    figure, axes = plt.subplots(1, 3, figsize=(13.5, 4.2), sharex=True)
+    figure, axes = plt.subplots(1, 3, figsize=(14, 4.8), sharex=True)
     x = metrics["iteration"]
     for name, label, colour in (("kl", "KL(real || fake)", BLUE), ("js", "JS", ORANGE)):
         axes[0].plot(x, metrics[name], color=colour, label=label)
         _band(axes[0], floors, name, colour, f"{label}, real against real")
     axes[0].axhline(math.log(2), color=GREY, lw=0.8, ls="--", label="log 2, the most JS can be")
-    axes[0].set(yscale="log", ylabel="divergence [nats]")
+    _log(axes[0])
+    axes[0].set(ylabel="divergence [nats]")
     axes[0].set_title(f"on a grid, {n:,} samples each")
     axes[1].plot(x, metrics["w1"], color=BLUE, label="W1")
     _band(axes[1], floors, "w1", BLUE, "real against real")
-    axes[1].set(yscale="log", ylabel="W1 [units of the plane]")
+    _log(axes[1])
+    axes[1].set(ylabel="W1 [units of the plane]")
     axes[1].set_title(f"exact transport, {n_transport:,} samples each")
     axes[2].plot(x, metrics["accuracy"], color=PURPLE, label="the discriminator")
     axes[2].plot(x, metrics["optimal_accuracy"], color=GREEN, label="the best that sees the cell only")
     _band(axes[2], floors, "optimal_accuracy", GREEN, "the same, real against real")
     axes[2].axhline(0.5, color=GREY, lw=0.8, ls="--", label="a coin")
-    axes[2].set(ylim=(0.45, 1.01), ylabel="accuracy on fresh samples")
+    axes[2].set(ylim=(min(0.45, metrics["accuracy"].min() - 0.01), 1.01), ylabel="accuracy on fresh samples")
     axes[2].set_title("telling real from fake")
     for axis in axes:
         axis.set_xlabel("iteration")
-        axis.legend(fontsize=8)
+        axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(-0.02, -0.16), ncols=2)
     save(figure, path)
 
 
@@ -198,8 +210,10 @@ def losses(curves: np.ndarray, metrics: pd.DataFrame, equilibrium: tuple[float, 
         if equilibrium:
             left.axhline(equilibrium[column], color=colour, lw=1, ls=":", label=f"{name} at equilibrium")
     low, high = np.quantile(curves, [0.002, 0.998])
-    left.set(xlabel="iteration", ylabel="loss", ylim=(low - 0.1 * (high - low), high + 0.1 * (high - low)))
-    left.set_title("losses")
+    low, high = low - 0.1 * (high - low), high + 0.1 * (high - low)
+    left.set(xlabel="iteration", ylabel="loss", ylim=(low, high))
+    beyond = ((curves < low) | (curves > high)).any(1).mean()
+    left.set_title(f"losses ({beyond:.1%} of the iterations reach beyond the frame)")
     left.legend(fontsize=8)
     right.plot(metrics["iteration"], metrics["gradient_at_fakes"], color=PURPLE, label="at the fakes (mean arrow)")
     right.plot(metrics["iteration"], metrics["generator_gradient"], color=INK, label="in the generator's weights")
@@ -212,25 +226,29 @@ def losses(curves: np.ndarray, metrics: pd.DataFrame, equilibrium: tuple[float, 
 def playback(frames: Frames, metrics: pd.DataFrame, floors: pd.DataFrame, title: str, text: str, folder: Path) -> None:
     """Training as `training.html` and `training.gif`: samples, surface and arrows beside the curves with a marker."""
     figure, axes = plt.subplot_mosaic(
-        [["scene", "divergence"], ["scene", "w1"], ["scene", "loss"]], figsize=(9.6, 5.6), width_ratios=[1.45, 1]
+        [["scene", "divergence"], ["scene", "w1"], ["scene", "loss"]], figsize=(10.4, 5.2), width_ratios=[1.55, 1]
     )
     scene = _Scene(axes["scene"], frames)
     axes["scene"].legend(loc="upper right", markerscale=2.5, frameon=True, framealpha=0.8)
     colours = ScalarMappable(Normalize(0, 1), SURFACE)
-    figure.colorbar(colours, ax=axes["scene"], label=frames.surface_label, shrink=0.75, aspect=30, location="bottom")
+    figure.colorbar(colours, ax=axes["scene"], label=frames.surface_label, shrink=0.8, aspect=30)
     x = metrics["iteration"]
     for name, label, colour in (("kl", "KL", BLUE), ("js", "JS", ORANGE)):
         axes["divergence"].plot(x, metrics[name], color=colour, label=label)
         _band(axes["divergence"], floors, name, colour, "")
-    axes["divergence"].set(yscale="log", ylabel="nats")
+    _log(axes["divergence"])
+    axes["divergence"].yaxis.set_major_locator(LogLocator())
+    axes["divergence"].set(ylabel="nats")
     axes["w1"].plot(x, metrics["w1"], color=BLUE, label="W1")
     _band(axes["w1"], floors, "w1", BLUE, "floor")
-    axes["w1"].set(yscale="log", ylabel="W1")
+    _log(axes["w1"])
+    axes["w1"].set(ylabel="W1 [plane]")
     axes["loss"].plot(x, metrics["discriminator_loss"], color=GREEN, label="discriminator")
     axes["loss"].plot(x, metrics["generator_loss"], color=PURPLE, label="generator")
     axes["loss"].set(ylabel="loss", xlabel="iteration")
     markers = []
     for name in ("divergence", "w1", "loss"):
+        axes[name].set_xlim(axes["w1"].get_xlim())
         markers.append(axes[name].axvline(0, color=INK, lw=1))
         axes[name].legend(fontsize=8, ncols=2, loc="upper right")
     pictures = []
@@ -245,8 +263,11 @@ def playback(frames: Frames, metrics: pd.DataFrame, floors: pd.DataFrame, title:
         pictures.append(Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB"))
     plt.close(figure)
     labels = [f"iteration {iteration:,}" for iteration in frames.iterations]
-    player.write_page(pictures, labels, title, text, folder / "training.html")
-    player.write_gif(pictures, 800, folder / "training.gif")
+    fills = [tuple(round(255 * c) for c in SURFACE(level)[:3]) for level in np.linspace(0, 1, 96)]
+    inks = [tuple(round(255 * c) for c in to_rgba(c)[:3]) for c in (INK, GREY, GREEN, PURPLE, BLUE, ORANGE)]
+    palette = player.palette_of(inks, fills)
+    player.write_page(pictures, palette, labels, title, text, folder / "training.html")
+    player.write_gif(pictures, palette, 800, folder / "training.gif")
 
 
 def comparison(table: pd.DataFrame, path: Path) -> None:
