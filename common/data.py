@@ -138,9 +138,7 @@ def to_unit_range(images: torch.Tensor) -> torch.Tensor:
     return images.float() / 255
 
 
-def shift_and_flip(
-    images: torch.Tensor, generator: torch.Generator, reach: int = 2, flip: bool = True
-) -> torch.Tensor:
+def shift_and_flip(images: torch.Tensor, generator: torch.Generator, reach: int = 2, flip: bool = True) -> torch.Tensor:
     """Move every image by up to `reach` pixels each way, zeros coming in, and mirror half of them if `flip`.
 
     Args:
