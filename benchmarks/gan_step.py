@@ -66,10 +66,6 @@ class Side:
         self.noise = torch.randn(CRITIC_STEPS + 1, BATCH, LATENT, generator=rng)
         self.weight = torch.rand(CRITIC_STEPS, BATCH, generator=rng)
 
-    def gradients(self) -> list[torch.Tensor]:
-        """The gradients that the last steps used, generator's then critic's."""
-        return [p.grad.clone() for network in (self.generator, self.critic) for p in network.parameters()]
-
 
 def textbook_critic_step(side: Side, real: torch.Tensor, fake: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Three forward and backward passes: real, fake, penalty."""
@@ -131,7 +127,10 @@ def fast_dcgan(side: Side) -> torch.Tensor:
 
 
 def agreement(width: int) -> dict[str, float]:
-    """Largest relative difference, textbook against fast, of losses and of any weight's gradient in one iteration."""
+    """Largest relative differences, textbook against fast: of an iteration's losses, of a critic step's gradients.
+
+    The losses of WGAN-GP are those after four critic steps of Adam, which enlarges rounding.
+    """
     found = {}
     for name, textbook, fast, batch_norm in (
         ("wgan_gp", textbook_wgan, fast_wgan, False),
@@ -144,8 +143,9 @@ def agreement(width: int) -> dict[str, float]:
     fake = plain.generator(plain.noise[0]).detach()
     textbook_critic_step(plain, plain.real[0], fake, plain.weight[0])
     critic_gradients(written.critic, written.real[0], fake, written.weight[0], 10.0)
-    pairs = zip(plain.critic.parameters(), written.critic.parameters(), strict=True)
-    found["critic_gradient"] = max(float((a.grad - b.grad).norm() / a.grad.norm().clamp(min=1e-6)) for a, b in pairs)
+    # The last layer's bias has gradient 0 in one side and rounding noise about 0 in the other.
+    pairs = zip(list(plain.critic.parameters())[:-1], written.critic.parameters(), strict=False)
+    found["critic_gradient"] = max(float((a.grad - b.grad).norm() / a.grad.norm()) for a, b in pairs)
     return found
 
 
