@@ -138,8 +138,8 @@ def to_unit_range(images: torch.Tensor) -> torch.Tensor:
     return images.float() / 255
 
 
-def shift_and_flip(images: torch.Tensor, generator: torch.Generator, reach: int = 2, flip: bool = True) -> torch.Tensor:
-    """Move every image by up to `reach` pixels each way, zeros coming in, and mirror half of them if `flip`.
+def shift_and_flip(images: torch.Tensor, generator: torch.Generator, reach: int = 2) -> torch.Tensor:
+    """Move every image by up to `reach` pixels each way, zeros coming in, and mirror half of them.
 
     Args:
         images: [B, 1, H, W], any type.
@@ -152,10 +152,8 @@ def shift_and_flip(images: torch.Tensor, generator: torch.Generator, reach: int 
     windows = padded.squeeze(1).unfold(1, h, 1).unfold(2, w, 1)  # [B, 2r+1, 2r+1, H, W], a view
     down, right = torch.randint(2 * reach + 1, (2, b), generator=generator, device=images.device)
     moved = windows[torch.arange(b, device=images.device), down, right]  # [B, H, W]
-    if flip:
-        mirrored = torch.rand(b, 1, 1, generator=generator, device=images.device) < 0.5
-        moved = torch.where(mirrored, moved.flip(2), moved)
-    return moved.unsqueeze(1)
+    mirrored = torch.rand(b, 1, 1, generator=generator, device=images.device) < 0.5
+    return torch.where(mirrored, moved.flip(2), moved).unsqueeze(1)
 
 
 def draw_labelled(labels: torch.Tensor, n_labels: int, generator: torch.Generator) -> torch.Tensor:
