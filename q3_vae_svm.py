@@ -11,7 +11,6 @@ Writes to --out: metrics.csv, losses.csv, accuracy.csv, accuracy_draws.csv, elbo
 latents.png, accuracy.png, confusion.png, config.json, environment.json and checkpoints/.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from sklearn.manifold import TSNE
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.svm import SVC
 
-from common import plots, plots_vae
+from common import metrics, plots, plots_vae
 from common.cli import launch, require, require_range, resolve_device
 from common.data import (
     CLASSES,
@@ -40,6 +39,7 @@ from common.data import (
 from common.losses import gaussian_reconstruction, kl_to_standard_normal, reparameterize
 from common.models import VAE
 from common.run import Run, generator_for, require_finite
+from common.schedule import one_cycle
 
 REFERENCE = {100: 0.570, 600: 0.780, 1000: 0.824, 3000: 0.843}
 
@@ -69,6 +69,8 @@ class Config:
     svm_c: tuple[float, ...] = (2.0, 4.0, 8.0)
     """Penalties C of the SVM; five-fold cross-validation inside each labelled subset chooses one. The kernel's gamma is
     1 / (latent_dim * variance of the labelled features)."""
+    quality_samples: int = 10_000
+    """Images in each of the three sets of prior samples that quality.csv measures [images]; 0 measures nothing."""
     projection: Literal["tsne", "pca"] = "tsne"
     """How latents.png shows the latents in two dimensions: t-SNE (about 30 s) or the first principal components."""
     seed: int = 0
@@ -97,15 +99,8 @@ class Config:
         require(len(self.svm_c) > 0, "--svm-c", "no value", "one or more numbers")
         for penalty in self.svm_c:
             require_range("--svm-c", penalty, 1e-6, 1e6)
+        require_range("--quality-samples", self.quality_samples, 0, 60_000, "a whole number")
         require_range("--seed", self.seed, 0, 2**63 - 1, "a whole number")
-
-
-def learning_rate(step: int, total: int, peak: float) -> float:
-    """One cycle (arXiv 1708.07120): linear from peak/25 for 30 % of `total` steps, then a cosine to 0."""
-    rise = 0.3 * total
-    if step < rise:
-        return peak * (0.04 + 0.96 * step / rise)
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - rise) / (total - rise)))
 
 
 def negative_elbo(vae: VAE, x: torch.Tensor, noise: torch.Tensor, sigma: float) -> dict[str, torch.Tensor]:
@@ -217,6 +212,22 @@ def label_experiments(
             yield {"size": size, "draw": draw, "svm_c": penalty, "accuracy": float((predicted == truth).mean())}
 
 
+@torch.no_grad()
+def measure_quality(run: Run, vae: VAE) -> None:
+    """`quality.csv`: the sample quality of decoded prior samples (means of p(x|z)), as in question 4."""
+    if "quality" in run.tables or not run.config.quality_samples:
+        return
+    vae.eval()
+    rows = []
+    for i in range(metrics.SEEDS):
+        shape = run.config.quality_samples, run.config.latent_dim
+        z = torch.randn(shape, generator=run.rng("quality", i), device=run.device)
+        images = torch.cat([(vae.decode(part) * 255).round().to(torch.uint8) for part in z.split(1000)])
+        rows.append(metrics.score(images))
+    vae.train()
+    run.record("quality", epoch=run.config.epochs, seconds=run.seconds, **metrics.with_spread(rows))
+
+
 def project(means: np.ndarray, method: str) -> np.ndarray:
     """Posterior means [N, d] in two dimensions, float32 [N, 2]; `method` is "tsne" or "pca"."""
     if method == "pca":
@@ -242,7 +253,7 @@ def train(run: Run, vae: VAE, optimizer: torch.optim.Optimizer, data: Split, tes
         if config.augment:
             images = shift_and_flip(images, rng)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, total, config.lr)
+            group["lr"] = one_cycle(step, total, config.lr)
         run.record("losses", step=step, **train_step(vae, optimizer, prepare(images), rng, step, config))
 
         if (step + 1) % per_epoch == 0:
@@ -301,7 +312,8 @@ def main(config: Config) -> None:
         table = accuracy_table(run.rows("accuracy_draws"))
         run.replace("accuracy", table)
 
-        # Figures.
+        # Quality of the prior's samples, and figures.
+        measure_quality(run, vae)
         draw_figures(run, vae, test, test_means)
         run.say("")
         run.say(table.to_string(index=False, float_format="{:.4f}".format))

@@ -21,10 +21,11 @@ import torch
 from common import plots_gan
 from common.cli import launch, resolve_device
 from common.data import batch_indices, load_fashion_mnist, to_unit_range
-from common.gan import check_config, held_out_values, keep_samples, sample_finished_run, write_results
+from common.gan import check_config, held_out_values, keep_samples, measure_quality, sample_finished_run, write_results
 from common.losses import discriminator_losses, non_saturating_loss
 from common.models import Critic, Generator, MovingAverage, initialize
 from common.run import Run, require_finite
+from common.schedule import linear_decay
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Config:
     """Adam's first decay; arXiv 1511.06434."""
     beta2: float = 0.999
     """Adam's second decay; arXiv 1511.06434."""
+    decay_from: float = 0.5
+    """Share of training after which the learning rate falls linearly to 0; 1 is never, as in the paper."""
     width: int = 64
     """Channels of the discriminator's first and of the generator's last inner layer; the MNIST experiment's value."""
     latent_dim: int = 128
@@ -49,6 +52,8 @@ class Config:
     """Decay of the generator's moving average per iteration; ours, the paper has none."""
     sample_epochs: tuple[int, ...] = ()
     """Epochs whose grids are drawn [epochs]; empty: 1, 5, 10, 15 and the last, as far as the run goes."""
+    quality_samples: int = 10_000
+    """Images in each of the three sets that quality.csv measures at those epochs [images]; 0 measures nothing."""
     sample: int = 0
     """Draw so many new images from the finished run in --out, without training [images]."""
     seed: int = 0
@@ -102,7 +107,10 @@ def train(run: Run, generator: Generator, discriminator: Critic, optimizers: tup
     n = len(train_images)
     per_epoch = -(-n // config.batch_size)
     batches = batch_indices(n, config.batch_size, config.seed, run.step, run.device)
-    for step in run.steps(config.epochs * per_epoch, per_epoch, config.batch_size):
+    total = config.epochs * per_epoch
+    for step in run.steps(total, per_epoch, config.batch_size):
+        for optimizer in optimizers:
+            optimizer.param_groups[0]["lr"] = linear_decay(step, total, config.lr, config.decay_from)
         real = to_unit_range(train_images[next(batches)])  # [B, 1, 28, 28]
         noise = torch.randn(len(real), config.latent_dim, generator=run.rng("train", step), device=run.device)
         losses = train_step(generator, discriminator, optimizers, real, noise, step)
@@ -112,6 +120,7 @@ def train(run: Run, generator: Generator, discriminator: Critic, optimizers: tup
         if (step + 1) % per_epoch == 0:
             epoch = (step + 1) // per_epoch
             keep_samples(run, epoch, generator, average)
+            measure_quality(run, epoch, generator, average)
             record_epoch(run, epoch, discriminator, generator, train_images, test_images)
 
 

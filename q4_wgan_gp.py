@@ -21,9 +21,10 @@ import torch
 from common import plots_gan
 from common.cli import launch, require_range, resolve_device
 from common.data import batch_indices, load_fashion_mnist, to_unit_range
-from common.gan import check_config, held_out_values, keep_samples, sample_finished_run, write_results
+from common.gan import check_config, held_out_values, keep_samples, measure_quality, sample_finished_run, write_results
 from common.models import Critic, Generator, MovingAverage, initialize
 from common.run import Run, require_finite
+from common.schedule import linear_decay
 from common.wgan_gp import critic_gradients
 
 
@@ -45,6 +46,8 @@ class Config:
     """Critic steps for each generator step; arXiv 1704.00028, Algorithm 1."""
     penalty_weight: float = 10.0
     """Weight lambda of the gradient penalty; arXiv 1704.00028, Algorithm 1."""
+    decay_from: float = 0.5
+    """Share of training after which the learning rate falls linearly to 0; 1 is never, as in the paper."""
     width: int = 64
     """Channels of the critic's first layer and of the generator's last inner one; the MNIST experiment's value."""
     latent_dim: int = 128
@@ -53,6 +56,8 @@ class Config:
     """Decay of the generator's moving average per generator iteration; ours, the paper has none."""
     sample_epochs: tuple[int, ...] = ()
     """Epochs whose grids are drawn [epochs]; empty: 1, 5, 10, 15 and the last, as far as the run goes."""
+    quality_samples: int = 10_000
+    """Images in each of the three sets that quality.csv measures at those epochs [images]; 0 measures nothing."""
     sample: int = 0
     """Draw so many new images from the finished run in --out, without training [images]."""
     seed: int = 0
@@ -123,7 +128,10 @@ def train(run: Run, generator: Generator, critic: Critic, optimizers: tuple, ave
     per_epoch = -(-n // config.batch_size)
     batches = batch_indices(n, config.batch_size, config.seed, run.step, run.device)
     fakes: tuple[torch.Tensor, ...] = ()
-    for step in run.steps(config.epochs * per_epoch, per_epoch, config.batch_size):
+    total = config.epochs * per_epoch
+    for step in run.steps(total, per_epoch, config.batch_size):
+        for optimizer in optimizers:
+            optimizer.param_groups[0]["lr"] = linear_decay(step, total, config.lr, config.decay_from)
         rng = run.rng("train", step)
         if step % steps == 0 or not fakes:
             fakes = fakes_for(generator, run, step)
@@ -140,6 +148,7 @@ def train(run: Run, generator: Generator, critic: Critic, optimizers: tuple, ave
         if (step + 1) % per_epoch == 0:
             epoch = (step + 1) // per_epoch
             keep_samples(run, epoch, generator, average)
+            measure_quality(run, epoch, generator, average)
             record_epoch(run, epoch, critic, generator, train_images, test_images)
 
 

@@ -138,8 +138,8 @@ def to_unit_range(images: torch.Tensor) -> torch.Tensor:
     return images.float() / 255
 
 
-def shift_and_flip(images: torch.Tensor, generator: torch.Generator, reach: int = 2) -> torch.Tensor:
-    """Move every image by up to `reach` pixels each way, zeros coming in, and mirror half of them.
+def shift(images: torch.Tensor, generator: torch.Generator, reach: int = 2) -> torch.Tensor:
+    """Move every image by up to `reach` pixels each way, zeros coming in.
 
     Args:
         images: [B, 1, H, W], any type.
@@ -151,9 +151,14 @@ def shift_and_flip(images: torch.Tensor, generator: torch.Generator, reach: int 
     padded = torch.nn.functional.pad(images, (reach,) * 4)
     windows = padded.squeeze(1).unfold(1, h, 1).unfold(2, w, 1)  # [B, 2r+1, 2r+1, H, W], a view
     down, right = torch.randint(2 * reach + 1, (2, b), generator=generator, device=images.device)
-    moved = windows[torch.arange(b, device=images.device), down, right]  # [B, H, W]
-    mirrored = torch.rand(b, 1, 1, generator=generator, device=images.device) < 0.5
-    return torch.where(mirrored, moved.flip(2), moved).unsqueeze(1)
+    return windows[torch.arange(b, device=images.device), down, right].unsqueeze(1)  # [B, 1, H, W]
+
+
+def shift_and_flip(images: torch.Tensor, generator: torch.Generator, reach: int = 2) -> torch.Tensor:
+    """`shift`, then mirror half of the images [B, 1, H, W]; each image has its own draw."""
+    moved = shift(images, generator, reach)
+    mirrored = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device) < 0.5
+    return torch.where(mirrored, moved.flip(3), moved)
 
 
 def draw_labelled(labels: torch.Tensor, n_labels: int, generator: torch.Generator) -> torch.Tensor:

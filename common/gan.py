@@ -1,6 +1,7 @@
 """What both GAN scripts do around their training steps: samples, held-out estimates, files, figures."""
 
 import io
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from common import plots, plots_gan
+from common import metrics, plots, plots_gan, plots_quality
 from common.checkpoints import write_file
 from common.cli import BadInput, require, require_range
 from common.data import load_fashion_mnist, to_unit_range
@@ -25,9 +26,11 @@ def check_config(config: Any) -> None:
     require_range("--lr", config.lr, 1e-9, 1)
     require_range("--beta1", config.beta1, 0, 0.9999)
     require_range("--beta2", config.beta2, 0, 0.999999)
+    require_range("--decay-from", config.decay_from, 0, 1)
     require_range("--width", config.width, 1, 1024, "a whole number")
     require_range("--latent-dim", config.latent_dim, 1, 4096, "a whole number")
     require_range("--ema-decay", config.ema_decay, 0, 0.999999)
+    require_range("--quality-samples", config.quality_samples, 0, 60_000, "a whole number")
     require_range("--sample", config.sample, 0, 100_000, "a whole number")
     require_range("--seed", config.seed, 0, 2**63 - 1, "a whole number")
     for epoch in config.sample_epochs:
@@ -85,6 +88,35 @@ def held_out_values(
     return tuple(mean_values(critic, images) for images in (train[:HELD_OUT], test[:HELD_OUT], fake))
 
 
+def measure_quality(run: Run, epoch: int, generator: Generator, average: MovingAverage) -> None:
+    """Rows of `quality.csv`: every metric of the raw and of the averaged weights, over three sets of samples.
+
+    `seconds` is the time spent in training until then, without the measurements themselves.
+    """
+    n = run.config.quality_samples
+    if not n or epoch not in sample_epochs(run.config):
+        return
+    earlier = run.rows("quality")
+    seconds = run.seconds - (earlier["measured_in"].sum() if len(earlier) else 0)
+    noises = [noise_for(run, f"quality {i}", n) for i in range(metrics.SEEDS)]
+    for weights, network in (("raw", generator), ("averaged", average.network)):
+        began = time.monotonic()
+        found = metrics.with_spread([metrics.score(draw(network, noise)) for noise in noises])
+        measured_in = time.monotonic() - began
+        run.record("quality", epoch=epoch, seconds=seconds, weights=weights, **found, measured_in=measured_in)
+
+
+def compare_with_training_images(run: Run, samples: torch.Tensor) -> None:
+    """`memorisation.csv` and `.png`: how near samples are to training images, beside how near test images are."""
+    train, path = metrics.reference("train").features, run.folder / "memorisation.png"
+    distances, closest = metrics.nearest(metrics.embed(samples).features, train)
+    of_test, _ = metrics.nearest(metrics.reference("test").features, train)
+    run.replace("memorisation", metrics.memorisation(distances, of_test))
+    images = load_fashion_mnist("train").images[closest[:10]]
+    named = {"samples": distances.numpy(), "test images": of_test.numpy()}
+    plots_quality.memorisation(to_unit_range(samples[:10]), to_unit_range(images), named, path)
+
+
 def write_results(run: Run, generator: Generator, average: MovingAverage) -> None:
     """Write `generator.pt`, `samples.npz` and every figure that both scripts share."""
     config, folder = run.config, run.folder
@@ -98,7 +130,11 @@ def write_results(run: Run, generator: Generator, average: MovingAverage) -> Non
     buffer = io.BytesIO()
     torch.save(stored, buffer)
     write_file(folder / "generator.pt", buffer.getvalue())
-    write_npz(folder / "samples.npz", draw(average.network, noise_for(run, "samples", STORED)))
+    samples = draw(average.network, noise_for(run, "samples", STORED))
+    write_npz(folder / "samples.npz", samples)
+    if config.quality_samples:
+        compare_with_training_images(run, samples)
+        plots_quality.quality(run.rows("quality"), folder / "quality.png")
 
     real = load_fashion_mnist("train").images[:GRID]
     plots.image_grid(to_unit_range(real), 10, folder / "real.png", "Real training images")
@@ -140,6 +176,34 @@ def write_npz(path: Path, images: torch.Tensor) -> None:
     write_file(path, buffer.getvalue())
 
 
+def load_generator(path: Path, wanted: dict[str, Any] | None = None) -> Generator:
+    """The generator of a finished run, with its averaged weights, in evaluation mode.
+
+    Args:
+        path: a `generator.pt`.
+        wanted: width, latent_dim and batch_norm that it must have; by default those that it has.
+
+    Raises:
+        BadInput: there is no such file, or its generator is of another width or kind.
+    """
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+        shape = {name: stored[name] for name in ("width", "latent_dim", "batch_norm")}
+        fits = wanted in (None, shape)
+        if fits:
+            generator = Generator(**shape)
+            generator.load_state_dict(stored["averaged"])
+    except FileNotFoundError:
+        raise BadInput(f"{path} is missing; train first, or name a finished run with --out") from None
+    except Exception as fault:  # torch.load raises many kinds for a damaged file
+        raise BadInput(f"{path}: not a generator ({type(fault).__name__}); train again with --fresh") from None
+    if not fits:
+        raise BadInput(
+            f"{path}: holds a generator with {shape}, the flags ask for {wanted}; give --width or --latent-dim"
+        )
+    return generator.eval()
+
+
 def sample_finished_run(config: Any, batch_norm: bool) -> None:
     """`--sample N`: draw N new images with the averaged weights in --out; writes `drawn.npz` and `drawn.png`.
 
@@ -148,20 +212,7 @@ def sample_finished_run(config: Any, batch_norm: bool) -> None:
     """
     path = Path(config.out) / "generator.pt"
     wanted = {"width": config.width, "latent_dim": config.latent_dim, "batch_norm": batch_norm}
-    generator = Generator(**wanted)
-    try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-        shape = {name: stored[name] for name in ("width", "latent_dim", "batch_norm")}
-        if shape == wanted:
-            generator.load_state_dict(stored["averaged"])
-    except FileNotFoundError:
-        raise BadInput(f"--sample: {path} is missing; train first, or name a finished run with --out") from None
-    except Exception as fault:  # torch.load raises many kinds for a damaged file
-        raise BadInput(f"{path}: not a generator ({type(fault).__name__}); train again with --fresh") from None
-    if shape != wanted:
-        raise BadInput(
-            f"{path}: holds a generator with {shape}, the flags ask for {wanted}; give --width or --latent-dim"
-        )
+    generator = load_generator(path, wanted)
     noise = torch.randn(config.sample, config.latent_dim, generator=generator_for(config.seed, "drawn", 0))
     images = draw(generator, noise)
     write_npz(path.parent / "drawn.npz", images)

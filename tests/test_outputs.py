@@ -15,7 +15,7 @@ from common.run import NOT_IDENTITY
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = ("README.md", "REPORT.md")
-SCRIPTS = sorted(path.stem for path in ROOT.glob("q*_*.py"))
+SCRIPTS = sorted(path.stem for path in ROOT.glob("*.py"))
 REFERENCES = sorted(path.parent.name for path in (ROOT / "outputs").glob("*/config.json"))
 NUMBER = re.compile(r"(?<![\w.])[-−]?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?")
 

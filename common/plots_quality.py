@@ -1,0 +1,70 @@
+"""Figures of sample quality."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+
+from common.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, save, tile
+
+FRECHET = "Fréchet distance on\nFashion-MNIST features"
+GROUPS = {"floor": GREEN, "noise": BLUE, "blur": ORANGE, "classes": PURPLE, "ceiling": RED}
+
+
+def scale(table: pd.DataFrame, path: Path) -> None:
+    """The Fréchet distance of known images on a logarithmic axis, one bar each, floor first."""
+    figure, axis = plt.subplots(figsize=(8, 0.34 * len(table) + 1.1))
+    colors = [GROUPS[group] for group in table["group"]]
+    axis.barh(table["images"], table["frechet"], xerr=table["frechet_std"], color=colors, height=0.65, log=True)
+    for row, value in enumerate(table["frechet"]):
+        axis.annotate(f"{value:.3g}", (value, row), xytext=(5, 0), textcoords="offset points", va="center", fontsize=9)
+    axis.invert_yaxis()
+    axis.set(xlabel=FRECHET.replace("\n", " ") + " against the 10,000 test images", xmargin=0.15)
+    axis.set_title("What a Fréchet distance means")
+    axis.grid(axis="y", visible=False)
+    save(figure, path)
+
+
+def quality(rows: pd.DataFrame, path: Path) -> None:
+    """Fréchet distance of raw and averaged weights against epochs and against minutes of training."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
+    for weights, color in (("raw", ORANGE), ("averaged", BLUE)):
+        part = rows[rows["weights"] == weights]
+        for axis, x in zip(axes, (part["epoch"], part["seconds"] / 60), strict=True):
+            axis.errorbar(
+                x, part["frechet"], part["frechet_std"], color=color, marker="o", ms=4, capsize=3, label=weights
+            )
+    axes[0].set(title="Against epochs", xlabel="epoch", ylabel=FRECHET, yscale="log")
+    axes[1].set(title="Against training time", xlabel="minutes of training")
+    axes[0].yaxis.set_major_formatter("{x:g}")
+    axes[0].yaxis.set_minor_formatter("{x:g}")
+    for axis in axes:
+        axis.set_xlim(left=0)
+    axes[1].legend(title="weights")
+    save(figure, path)
+
+
+def memorisation(samples: torch.Tensor, neighbours: torch.Tensor, distances: dict[str, np.ndarray], path: Path) -> None:
+    """Ten samples above their nearest training images, and the distances to the nearest training image.
+
+    Args:
+        samples, neighbours: [10, 1, 28, 28] in [0, 1].
+        distances: of each sample and each test image to its nearest training image, in feature space.
+    """
+    figure, axes = plt.subplots(2, 1, figsize=(8, 5.2), height_ratios=(2, 3))
+    axes[0].imshow(tile(torch.cat([samples, neighbours]), 10), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes[0].set_yticks([14, 44], ["sample", "nearest\ntraining image"])
+    axes[0].set_xticks([])
+    axes[0].tick_params(length=0)
+    axes[0].grid(visible=False)
+    axes[0].spines[:].set_visible(False)
+    axes[0].set_title("Samples and their nearest training images in feature space")
+    bins = np.linspace(0, np.quantile(np.concatenate(list(distances.values())), 0.995), 60)
+    for (name, values), color in zip(distances.items(), (BLUE, GREY), strict=True):
+        axes[1].hist(values, bins, color=color, alpha=0.6, label=f"{name} (median {np.median(values):.3g})")
+    axes[1].set(xlabel="distance to the nearest training image [feature units]", ylabel="images")
+    axes[1].set_title("A generator that copies would pile up near 0")
+    axes[1].legend()
+    save(figure, path)

@@ -1,0 +1,178 @@
+"""The yardstick of sample quality: a classifier of Fashion-MNIST, and the scale of the distances on its features.
+
+Trains the classifier whose features `common/metrics.py` uses, then measures known images with the committed weights:
+training images (the floor), damaged test images, and images that no generator should draw (the ceilings), so that a
+Fréchet distance can be read.
+
+    python yardstick.py
+    python yardstick.py --epochs 2 --out /tmp/yardstick
+
+Writes to --out: metrics.csv (a row per epoch), classifier.pt, scale.csv, scale.png, config.json, environment.json and
+checkpoints/. The weights in use are those of common/fashion_classifier.pt; another machine trains slightly other ones.
+"""
+
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch.nn.functional import conv2d, cross_entropy
+
+from common import plots_quality
+from common.checkpoints import write_file
+from common.cli import launch, require_range, resolve_device
+from common.data import Split, batch_indices, load_fashion_mnist, shift, to_unit_range
+from common.metrics import N_SAMPLES, SEEDS, FashionClassifier, score, with_spread
+from common.run import Run, generator_for, require_finite
+from common.schedule import one_cycle
+
+SHOWN = ["images", "frechet", "frechet_std", "kid", "precision", "recall", "class_divergence", "confidence"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of a run."""
+
+    epochs: int = 12
+    """Passes over the 60,000 training images [epochs]."""
+    batch_size: int = 128
+    """Images per step."""
+    lr: float = 4e-3
+    """AdamW's step size at its peak; it rises for 30 % of training, then falls as a cosine."""
+    weight_decay: float = 0.05
+    """AdamW's weight decay."""
+    seed: int = 0
+    """Decides every random number of the run."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where the classifier is trained; auto takes an accelerator where there is one."""
+    out: Path = Path("outputs/yardstick")
+    """Folder of the run; the same command continues or reuses what is there."""
+    fresh: bool = False
+    """Start over in a folder that holds a run."""
+
+    def __post_init__(self) -> None:
+        require_range("--epochs", self.epochs, 1, 10_000, "a whole number")
+        require_range("--batch-size", self.batch_size, 2, 60_000, "a whole number")
+        require_range("--lr", self.lr, 1e-9, 10)
+        require_range("--weight-decay", self.weight_decay, 0, 10)
+        require_range("--seed", self.seed, 0, 2**63 - 1, "a whole number")
+
+
+@torch.no_grad()
+def accuracy(classifier: FashionClassifier, split: Split) -> float:
+    """Share of images whose most probable class is the label, in evaluation mode."""
+    classifier.eval()
+    predicted = torch.cat([classifier(to_unit_range(x)).argmax(1) for x in split.images.split(500)])
+    classifier.train()
+    return float((predicted == split.labels).float().mean())
+
+
+def train(run: Run, classifier: FashionClassifier, optimizer: torch.optim.Optimizer, data: Split, test: Split) -> None:
+    """Train on shifted images to the end of `--epochs`; mirrored ones stay out: all shoes point to the left."""
+    config, n = run.config, len(data.images)
+    per_epoch = -(-n // config.batch_size)
+    total = config.epochs * per_epoch
+    batches = batch_indices(n, config.batch_size, config.seed, run.step, run.device)
+    for step in run.steps(total, per_epoch, config.batch_size):
+        optimizer.param_groups[0]["lr"] = one_cycle(step, total, config.lr)
+        chosen = next(batches)
+        x = to_unit_range(shift(data.images[chosen], run.rng("train", step)))
+        loss = cross_entropy(classifier(x), data.labels[chosen])
+        optimizer.zero_grad()
+        loss.backward()
+        require_finite(step, classifier.parameters(), loss=loss)
+        optimizer.step()
+        run.record("losses", step=step, loss=loss)
+
+        if (step + 1) % per_epoch == 0:
+            epoch = (step + 1) // per_epoch
+            row = {
+                "loss": run.rows("losses")["loss"].tail(per_epoch).mean(),
+                "test_accuracy": accuracy(classifier, test),
+            }
+            run.record("metrics", epoch=epoch, seconds=run.seconds, **row)
+            run.report(epoch, config.epochs, **row)
+
+
+def to_uint8(x: torch.Tensor) -> torch.Tensor:
+    """Pixels in [0, 1], cut off where they are not, as uint8."""
+    return (x.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def blur(images: torch.Tensor, sigma: float) -> torch.Tensor:
+    """uint8 images [N, 1, 28, 28] after a Gaussian blur of `sigma` [pixels], zeros outside."""
+    at = torch.arange(-9.0, 10.0)
+    kernel = torch.softmax(-at.square() / (2 * sigma**2), 0)
+    x = to_unit_range(images)
+    for shape in ((1, 1, 1, 19), (1, 1, 19, 1)):
+        x = conv2d(x, kernel.view(shape), padding="same")
+    return to_uint8(x)
+
+
+def known_images(data: Split) -> Iterator[tuple[str, str, Callable[[torch.Generator], torch.Tensor]]]:
+    """Images whose place on the scale is known: group, name, and how to draw 10,000 of them, uint8 [N, 1, 28, 28].
+
+    All are made of training images, since the test images are what they are compared with.
+    """
+    images, labels, n = data.images.cpu(), data.labels.cpu(), N_SAMPLES
+
+    def real(rng: torch.Generator, classes: int = 10) -> torch.Tensor:
+        """Different training images of the last so many classes, or the same ones again where there are too few."""
+        members = (labels >= 10 - classes).nonzero().squeeze(1)
+        return images[members[torch.randperm(len(members), generator=rng)[:n]]]
+
+    def noisy(rng: torch.Generator, sigma: float) -> torch.Tensor:
+        x = to_unit_range(real(rng))
+        return to_uint8(x + sigma * torch.randn(x.shape, generator=rng))
+
+    yield "floor", "training images", real
+    for sigma in (0.05, 0.1, 0.2):
+        yield "noise", f"noise, standard deviation {sigma}", partial(noisy, sigma=sigma)
+    for sigma in (0.5, 1.0, 2.0):
+        yield "blur", f"blur of {sigma} pixels", lambda rng, sigma=sigma: blur(real(rng), sigma)
+    for classes, name in ((9, "one class missing"), (5, "half the classes missing")):
+        yield "classes", name, partial(real, classes=classes)
+    mean = images.float().mean(0, keepdim=True).round().to(torch.uint8)
+    yield "ceiling", "pixel-wise mean image", lambda rng: mean.expand(n, -1, -1, -1)
+    yield "ceiling", "one image repeated", lambda rng: real(rng)[:1].expand(n, -1, -1, -1)
+    yield "ceiling", "uniform noise", lambda rng: torch.randint(256, (n, 1, 28, 28), generator=rng).to(torch.uint8)
+
+
+def measure_scale(run: Run, data: Split) -> None:
+    """A row of `scale.csv` for each kind of known images that has none yet."""
+    done = {row["images"] for row in run.tables.get("scale", [])}
+    for group, name, draw in known_images(data):
+        if name not in done:
+            sets = [draw(generator_for(run.config.seed, f"scale {name}", i)) for i in range(SEEDS)]
+            run.record("scale", group=group, images=name, **with_spread([score(x) for x in sets]))
+            run.stop_if_asked()
+
+
+def main(config: Config) -> None:
+    """Train the classifier, then measure the scale with the committed one."""
+    # Network and optimizer.
+    device = resolve_device(config.device)
+    torch.manual_seed(config.seed)
+    classifier = FashionClassifier().to(device, memory_format=torch.channels_last)
+    settings = {"lr": config.lr, "weight_decay": config.weight_decay, "fused": True}
+    optimizer = torch.optim.AdamW(classifier.parameters(), **settings)
+
+    with Run(config, "yardstick", classifier=classifier, optimizer=optimizer) as run:
+        data, test = load_fashion_mnist("train", device), load_fashion_mnist("test", device)
+        train(run, classifier, optimizer, data, test)
+        buffer = io.BytesIO()
+        torch.save(classifier.state_dict(), buffer)
+        write_file(run.folder / "classifier.pt", buffer.getvalue())
+
+        # The scale, measured with the committed weights.
+        measure_scale(run, data)
+        table = run.rows("scale")
+        plots_quality.scale(table, run.folder / "scale.png")
+        run.say(table[SHOWN].to_string(index=False, float_format="{:.4g}".format))
+
+
+if __name__ == "__main__":
+    launch(Config, main, __doc__)
