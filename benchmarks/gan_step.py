@@ -16,9 +16,11 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
+from torch.nn.functional import leaky_relu
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -26,7 +28,7 @@ import q4_dcgan
 import q4_wgan_gp
 from common.cli import launch, require_range
 from common.losses import discriminator_losses, gradient_penalty, non_saturating_loss
-from common.models import Critic, Generator, initialize
+from common.models import SLOPE, Critic, Generator, initialize
 from common.wgan_gp import critic_gradients
 
 BATCH, CRITIC_STEPS, LATENT = 50, 5, 128
@@ -67,14 +69,21 @@ class Side:
         self.weight = torch.rand(CRITIC_STEPS, BATCH, generator=rng)
 
 
+def textbook_value(critic: Critic, x: torch.Tensor) -> torch.Tensor:
+    """The critic's value of x [B, 1, 28, 28] by its layers alone; the generator's textbook way is `layers(z)`."""
+    for convolution, norm in zip(critic.convolutions, critic.norms, strict=True):
+        x = leaky_relu(norm(convolution(x)), SLOPE)
+    return critic.linear(x.flatten(1)).squeeze(1)
+
+
 def textbook_critic_step(side: Side, real: torch.Tensor, fake: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Three forward and backward passes: real, fake, penalty."""
     side.c_optimizer.zero_grad()
-    on_real = -side.critic(real).mean()
+    on_real = -textbook_value(side.critic, real).mean()
     on_real.backward()
-    on_fake = side.critic(fake).mean()
+    on_fake = textbook_value(side.critic, fake).mean()
     on_fake.backward()
-    penalty = 10 * gradient_penalty(side.critic, real, fake, weight).mean()
+    penalty = 10 * gradient_penalty(partial(textbook_value, side.critic), real, fake, weight).mean()
     penalty.backward()
     side.c_optimizer.step()
     return (on_real + on_fake + penalty).detach()
@@ -83,10 +92,10 @@ def textbook_critic_step(side: Side, real: torch.Tensor, fake: torch.Tensor, wei
 def textbook_wgan(side: Side) -> torch.Tensor:
     """One generator iteration the textbook way; returns the last critic loss and the generator's loss."""
     for i in range(CRITIC_STEPS):
-        fake = side.generator(side.noise[i]).detach()
+        fake = side.generator.layers(side.noise[i]).detach()
         loss = textbook_critic_step(side, side.real[i], fake, side.weight[i])
     side.g_optimizer.zero_grad()
-    generator_loss = -side.critic(side.generator(side.noise[-1])).mean()
+    generator_loss = -textbook_value(side.critic, side.generator.layers(side.noise[-1])).mean()
     generator_loss.backward()
     side.g_optimizer.step()
     return torch.stack([loss, generator_loss.detach()])
@@ -106,14 +115,14 @@ def fast_wgan(side: Side) -> torch.Tensor:
 def textbook_dcgan(side: Side) -> torch.Tensor:
     """One iteration the textbook way."""
     side.c_optimizer.zero_grad()
-    on_real = discriminator_losses(side.critic(side.real[0]), torch.zeros(1))["real"]
+    on_real = discriminator_losses(textbook_value(side.critic, side.real[0]), torch.zeros(1))["real"]
     on_real.backward()
-    fake = side.generator(side.noise[0])
-    on_fake = discriminator_losses(torch.zeros(1), side.critic(fake.detach()))["fake"]
+    fake = side.generator.layers(side.noise[0])
+    on_fake = discriminator_losses(torch.zeros(1), textbook_value(side.critic, fake.detach()))["fake"]
     on_fake.backward()
     side.c_optimizer.step()
     side.g_optimizer.zero_grad()
-    loss = non_saturating_loss(side.critic(fake))
+    loss = non_saturating_loss(textbook_value(side.critic, fake))
     loss.backward()
     side.g_optimizer.step()
     return torch.stack([(on_real + on_fake).detach(), loss.detach()])
@@ -140,7 +149,7 @@ def agreement(width: int) -> dict[str, float]:
         values = textbook(sides[0]), fast(sides[1])
         found[f"{name}_loss"] = float(((values[0] - values[1]).abs() / values[0].abs()).max())
     plain, written = Side(width, False, False), Side(width, False, True)
-    fake = plain.generator(plain.noise[0]).detach()
+    fake = plain.generator.layers(plain.noise[0]).detach()
     textbook_critic_step(plain, plain.real[0], fake, plain.weight[0])
     critic_gradients(written.critic, written.real[0], fake, written.weight[0], 10.0)
     # The last layer's bias has gradient 0 in one side and rounding noise about 0 in the other.
