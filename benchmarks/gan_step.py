@@ -5,19 +5,24 @@ memory, Adam's default loop, fakes made one batch at a time, the critic's weight
 the generator's step. First losses and gradients are compared; then both sides alternate in one process, medians count.
 
     python benchmarks/gan_step.py
-    python benchmarks/gan_step.py --repeats 5
+    python benchmarks/gan_step.py --epoch-images 6000
 
-The last line is JSON.
+With --epoch-images the scripts themselves run too, for an epoch of so many images in a temporary folder, and the cost
+of a whole epoch of 60,000 beside its bare steps is found from that. The last line is JSON.
 """
 
+import contextlib
 import json
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import ModuleType
+from unittest import mock
 
 import torch
 from torch.nn.functional import leaky_relu
@@ -27,11 +32,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import q4_dcgan
 import q4_wgan_gp
 from common.cli import launch, require_range
+from common.data import Split
 from common.losses import discriminator_losses, gradient_penalty, non_saturating_loss
 from common.models import SLOPE, Critic, Generator, initialize
+from common.run import CHECKPOINT_SECONDS, Run
 from common.wgan_gp import critic_gradients
 
 BATCH, CRITIC_STEPS, LATENT = 50, 5, 128
+SCRIPTS = {  # module, its step functions, batches of real images in an iteration
+    "wgan_gp": (q4_wgan_gp, ("fakes_for", "critic_step", "generator_step"), CRITIC_STEPS),
+    "dcgan": (q4_dcgan, ("train_step",), 1),
+}
 
 
 @dataclass(frozen=True)
@@ -42,10 +53,13 @@ class Config:
     """Timed iterations of each side; the median counts."""
     width: int = 64
     """Width of both networks; 64 is the paper's."""
+    epoch_images: int = 0
+    """Images of the shortened epoch of each script; 0: the scripts are not run."""
 
     def __post_init__(self) -> None:
         require_range("--repeats", self.repeats, 1, 1000, "a whole number")
         require_range("--width", self.width, 1, 1024, "a whole number")
+        require_range("--epoch-images", self.epoch_images, 0, 60_000, "a whole number")
 
 
 class Side:
@@ -199,6 +213,67 @@ def compare(textbook: Callable, fast: Callable, sides: tuple[Side, Side], repeat
     return *seconds, rates
 
 
+def bare_seconds(step: Callable, side: Side, repeats: int, batches: int) -> float:
+    """Median seconds of an iteration, divided by the batches of real images that it takes."""
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        step(side)
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds) / batches
+
+
+def clocked(function: Callable, spans: list[tuple[float, float]]) -> Callable:
+    """The function, which notes the start and end of each call."""
+
+    def call(*arguments):
+        start = time.perf_counter()
+        try:
+            return function(*arguments)
+        finally:
+            spans.append((start, time.perf_counter()))
+
+    return call
+
+
+def whole_epoch(module: ModuleType, steps: tuple[str, ...], bare: Callable, config: Config) -> dict[str, float]:
+    """Cost of an epoch of 60,000 images of a script, all included, beside that of its bare iterations.
+
+    The script's `main` trains one epoch of `config.epoch_images`. Its steps and what lies between them (data, logging,
+    averaging) are scaled to the whole epoch; the rest (loading, estimates, checkpoint, samples, figures) counts once,
+    and so do the checkpoints that a whole epoch would write each minute.
+
+    Args:
+        module: the script.
+        steps: names of its step functions.
+        bare: measures the seconds of a bare iteration for each batch of real images; called before and after.
+    """
+    n, spans, saves = config.epoch_images, [], []
+    load, before = module.load_fashion_mnist, bare()
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        for name in steps:
+            stack.enter_context(mock.patch.object(module, name, clocked(getattr(module, name), spans)))
+        stack.enter_context(mock.patch.object(Run, "save", clocked(Run.save, saves)))
+        stack.enter_context(
+            mock.patch.object(module, "load_fashion_mnist", lambda *a: Split(*(x[:n] for x in vars(load(*a)).values())))
+        )
+        start = time.perf_counter()
+        module.main(module.Config(epochs=1, width=config.width, out=Path(folder)))
+        total = time.perf_counter() - start
+    loop = spans[-1][1] - spans[0][0]
+    in_steps = sum(end - start for start, end in spans)
+    save = max(end - start for start, end in saves)
+    bare_epoch = (before + bare()) / 2 * 60_000 / BATCH
+    epoch = loop * 60_000 / n
+    epoch += total - loop + epoch // CHECKPOINT_SECONDS * save
+    return {
+        "epoch_bare_s": round(bare_epoch, 1),
+        "epoch_s": round(epoch, 1),
+        "epoch_outside_steps": round(1 - in_steps * 60_000 / n / epoch, 3),
+        "epoch_over_bare": round(epoch / bare_epoch, 3),
+    }
+
+
 def main(config: Config) -> None:
     """Check agreement, measure, print."""
     found = agreement(config.width)
@@ -220,6 +295,10 @@ def main(config: Config) -> None:
             f"{name}_ratio_min": round(min(ratios), 3),
             f"{name}_ratio_max": round(max(ratios), 3),
         }
+        if config.epoch_images:
+            module, steps, batches = SCRIPTS[name]
+            bare = partial(bare_seconds, fast, sides[1], config.repeats, batches)
+            result |= {f"{name}_{k}": v for k, v in whole_epoch(module, steps, bare, config).items()}
         if name == "wgan_gp":
             result["needed_gflop"] = round(needed_gflop(config.width), 1)
             result["matrix_product_gflops"] = round(statistics.median(rates), 1)

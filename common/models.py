@@ -4,7 +4,7 @@ import copy
 
 import torch
 from torch import nn
-from torch.nn.functional import conv2d, fold, leaky_relu_
+from torch.nn.functional import conv2d, fold, leaky_relu_, relu_
 
 SLOPE = 0.2  # of LeakyReLU below zero
 
@@ -71,7 +71,7 @@ class Generator(nn.Module):
         w = width
 
         def inner(channels: int) -> list[nn.Module]:
-            return [nn.BatchNorm2d(channels), nn.ReLU(inplace=True)] if batch_norm else [nn.ReLU(inplace=True)]
+            return [nn.BatchNorm2d(channels), nn.ReLU()] if batch_norm else [nn.ReLU()]
 
         # A kernel of 5 and stride 2; without output padding 4 x 4 becomes 7 x 7, which equals 8 x 8 cropped.
         self.layers = nn.Sequential(
@@ -91,7 +91,7 @@ class Generator(nn.Module):
         linear, unflatten, *inner, last, sigmoid = self.layers
         x = unflatten(linear(z)).contiguous(memory_format=torch.channels_last)
         for layer in inner:
-            x = layer(x)  # [B, 4w, 4, 4] ... [B, w, 14, 14]
+            x = relu_(x) if isinstance(layer, nn.ReLU) else layer(x)  # [B, 4w, 4, 4] to [B, w, 14, 14]
         return sigmoid(ToImage.apply(x, last.weight, last.bias))
 
 
