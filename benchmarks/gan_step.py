@@ -39,7 +39,7 @@ from common.run import CHECKPOINT_SECONDS, Run
 from common.wgan_gp import critic_gradients
 
 BATCH, CRITIC_STEPS, LATENT = 50, 5, 128
-SCRIPTS = {  # module, its step functions, batches of real images in an iteration
+SCRIPTS = {  # module, names of its step functions, batches of real images in an iteration
     "wgan_gp": (q4_wgan_gp, ("fakes_for", "critic_step", "generator_step"), CRITIC_STEPS),
     "dcgan": (q4_dcgan, ("train_step",), 1),
 }
@@ -59,7 +59,8 @@ class Config:
     def __post_init__(self) -> None:
         require_range("--repeats", self.repeats, 1, 1000, "a whole number")
         require_range("--width", self.width, 1, 1024, "a whole number")
-        require_range("--epoch-images", self.epoch_images, 0, 60_000, "a whole number")
+        if self.epoch_images:
+            require_range("--epoch-images", self.epoch_images, 500, 60_000, "a whole number, or 0")
 
 
 class Side:
@@ -213,16 +214,6 @@ def compare(textbook: Callable, fast: Callable, sides: tuple[Side, Side], repeat
     return *seconds, rates
 
 
-def bare_seconds(step: Callable, side: Side, repeats: int, batches: int) -> float:
-    """Median seconds of an iteration, divided by the batches of real images that it takes."""
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        step(side)
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds) / batches
-
-
 def clocked(function: Callable, spans: list[tuple[float, float]]) -> Callable:
     """The function, which notes the start and end of each call."""
 
@@ -236,41 +227,46 @@ def clocked(function: Callable, spans: list[tuple[float, float]]) -> Callable:
     return call
 
 
-def whole_epoch(module: ModuleType, steps: tuple[str, ...], bare: Callable, config: Config) -> dict[str, float]:
-    """Cost of an epoch of 60,000 images of a script, all included, beside that of its bare iterations.
+def whole_epoch(module: ModuleType, steps: tuple[str, ...], batches: int, bare: float, config: Config) -> dict:
+    """Cost of a script's epoch of 60,000 images, all included, beside that of its bare iterations.
 
-    The script's `main` trains one epoch of `config.epoch_images`. Its steps and what lies between them (data, logging,
-    averaging) are scaled to the whole epoch; the rest (loading, estimates, checkpoint, samples, figures) counts once,
-    and so do the checkpoints that a whole epoch would write each minute.
+    The script's `main` trains one epoch of `config.epoch_images`. The loop (steps, data, logging, averaging) is scaled
+    to a whole epoch, without the first iteration, which prepares kernels. Estimates, kept samples and checkpoints count
+    once in each epoch, with the checkpoints of every minute; loading, figures and files once in a run.
 
     Args:
         module: the script.
         steps: names of its step functions.
-        bare: measures the seconds of a bare iteration for each batch of real images; called before and after.
+        batches: batches of real images in an iteration.
+        bare: seconds of the bare iterations of a whole epoch.
     """
-    n, spans, saves = config.epoch_images, [], []
-    load, before = module.load_fashion_mnist, bare()
+    n, spans, ends = config.epoch_images, [], []
+    load, save = module.load_fashion_mnist, []
+
+    def small(*arguments) -> Split:
+        return Split(*(x[:n] for x in vars(load(*arguments)).values()))
+
+    first = 1 if batches == 1 else batches + 2  # calls of the first iteration
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        for name in steps:
-            stack.enter_context(mock.patch.object(module, name, clocked(getattr(module, name), spans)))
-        stack.enter_context(mock.patch.object(Run, "save", clocked(Run.save, saves)))
-        stack.enter_context(
-            mock.patch.object(module, "load_fashion_mnist", lambda *a: Split(*(x[:n] for x in vars(load(*a)).values())))
-        )
+        for names, kept in ((steps, spans), (("keep_samples", "record_epoch"), ends)):
+            for name in names:
+                stack.enter_context(mock.patch.object(module, name, clocked(getattr(module, name), kept)))
+        stack.enter_context(mock.patch.object(Run, "save", clocked(Run.save, save)))
+        stack.enter_context(mock.patch.object(module, "load_fashion_mnist", small))
         start = time.perf_counter()
         module.main(module.Config(epochs=1, width=config.width, out=Path(folder)))
         total = time.perf_counter() - start
-    loop = spans[-1][1] - spans[0][0]
-    in_steps = sum(end - start for start, end in spans)
-    save = max(end - start for start, end in saves)
-    bare_epoch = (before + bare()) / 2 * 60_000 / BATCH
-    epoch = loop * 60_000 / n
-    epoch += total - loop + epoch // CHECKPOINT_SECONDS * save
+    loop = ends[0][0] - spans[first - 1][1]
+    each_epoch = sum(end - start for start, end in ends + save)
+    once = total - loop - each_epoch
+    whole = loop * 60_000 / (n - batches * BATCH)
+    whole += each_epoch + whole // CHECKPOINT_SECONDS * max(end - start for start, end in save)
+    epochs = module.Config().epochs
     return {
-        "epoch_bare_s": round(bare_epoch, 1),
-        "epoch_s": round(epoch, 1),
-        "epoch_outside_steps": round(1 - in_steps * 60_000 / n / epoch, 3),
-        "epoch_over_bare": round(epoch / bare_epoch, 3),
+        "epoch_bare_s": round(bare, 1),
+        f"epoch_of_{epochs}_s": round(whole + once / epochs, 1),
+        f"epoch_of_{epochs}_over_bare": round((whole + once / epochs) / bare, 3),
+        "single_epoch_over_bare": round((whole + once) / bare, 3),
     }
 
 
@@ -297,8 +293,8 @@ def main(config: Config) -> None:
         }
         if config.epoch_images:
             module, steps, batches = SCRIPTS[name]
-            bare = partial(bare_seconds, fast, sides[1], config.repeats, batches)
-            result |= {f"{name}_{k}": v for k, v in whole_epoch(module, steps, bare, config).items()}
+            bare = statistics.median(quick) * 60_000 / BATCH / batches
+            result |= {f"{name}_{k}": v for k, v in whole_epoch(module, steps, batches, bare, config).items()}
         if name == "wgan_gp":
             result["needed_gflop"] = round(needed_gflop(config.width), 1)
             result["matrix_product_gflops"] = round(statistics.median(rates), 1)
