@@ -5,31 +5,44 @@ memory, Adam's default loop, fakes made one batch at a time, the critic's weight
 the generator's step. First losses and gradients are compared; then both sides alternate in one process, medians count.
 
     python benchmarks/gan_step.py
-    python benchmarks/gan_step.py --repeats 5
+    python benchmarks/gan_step.py --epoch-images 6000
 
-The last line is JSON.
+With --epoch-images the scripts themselves run too, for an epoch of so many images in a temporary folder, and the cost
+of a whole epoch of 60,000 beside its bare steps is found from that. The last line is JSON.
 """
 
+import contextlib
 import json
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import ModuleType
+from unittest import mock
 
 import torch
+from torch.nn.functional import leaky_relu
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import q4_dcgan
 import q4_wgan_gp
 from common.cli import launch, require_range
+from common.data import Split
 from common.losses import discriminator_losses, gradient_penalty, non_saturating_loss
-from common.models import Critic, Generator, initialize
+from common.models import SLOPE, Critic, Generator, initialize
+from common.run import CHECKPOINT_SECONDS, Run
 from common.wgan_gp import critic_gradients
 
 BATCH, CRITIC_STEPS, LATENT = 50, 5, 128
+SCRIPTS = {  # module, names of its step functions, batches of real images in an iteration
+    "wgan_gp": (q4_wgan_gp, ("fakes_for", "critic_step", "generator_step"), CRITIC_STEPS),
+    "dcgan": (q4_dcgan, ("train_step",), 1),
+}
 
 
 @dataclass(frozen=True)
@@ -40,10 +53,14 @@ class Config:
     """Timed iterations of each side; the median counts."""
     width: int = 64
     """Width of both networks; 64 is the paper's."""
+    epoch_images: int = 0
+    """Images of the shortened epoch of each script; 0: the scripts are not run."""
 
     def __post_init__(self) -> None:
         require_range("--repeats", self.repeats, 1, 1000, "a whole number")
         require_range("--width", self.width, 1, 1024, "a whole number")
+        if self.epoch_images:
+            require_range("--epoch-images", self.epoch_images, 500, 60_000, "a whole number, or 0")
 
 
 class Side:
@@ -67,14 +84,21 @@ class Side:
         self.weight = torch.rand(CRITIC_STEPS, BATCH, generator=rng)
 
 
+def textbook_value(critic: Critic, x: torch.Tensor) -> torch.Tensor:
+    """The critic's value of x [B, 1, 28, 28] by its layers alone; the generator's textbook way is `layers(z)`."""
+    for convolution, norm in zip(critic.convolutions, critic.norms, strict=True):
+        x = leaky_relu(norm(convolution(x)), SLOPE)
+    return critic.linear(x.flatten(1)).squeeze(1)
+
+
 def textbook_critic_step(side: Side, real: torch.Tensor, fake: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Three forward and backward passes: real, fake, penalty."""
     side.c_optimizer.zero_grad()
-    on_real = -side.critic(real).mean()
+    on_real = -textbook_value(side.critic, real).mean()
     on_real.backward()
-    on_fake = side.critic(fake).mean()
+    on_fake = textbook_value(side.critic, fake).mean()
     on_fake.backward()
-    penalty = 10 * gradient_penalty(side.critic, real, fake, weight).mean()
+    penalty = 10 * gradient_penalty(partial(textbook_value, side.critic), real, fake, weight).mean()
     penalty.backward()
     side.c_optimizer.step()
     return (on_real + on_fake + penalty).detach()
@@ -83,10 +107,10 @@ def textbook_critic_step(side: Side, real: torch.Tensor, fake: torch.Tensor, wei
 def textbook_wgan(side: Side) -> torch.Tensor:
     """One generator iteration the textbook way; returns the last critic loss and the generator's loss."""
     for i in range(CRITIC_STEPS):
-        fake = side.generator(side.noise[i]).detach()
+        fake = side.generator.layers(side.noise[i]).detach()
         loss = textbook_critic_step(side, side.real[i], fake, side.weight[i])
     side.g_optimizer.zero_grad()
-    generator_loss = -side.critic(side.generator(side.noise[-1])).mean()
+    generator_loss = -textbook_value(side.critic, side.generator.layers(side.noise[-1])).mean()
     generator_loss.backward()
     side.g_optimizer.step()
     return torch.stack([loss, generator_loss.detach()])
@@ -106,14 +130,14 @@ def fast_wgan(side: Side) -> torch.Tensor:
 def textbook_dcgan(side: Side) -> torch.Tensor:
     """One iteration the textbook way."""
     side.c_optimizer.zero_grad()
-    on_real = discriminator_losses(side.critic(side.real[0]), torch.zeros(1))["real"]
+    on_real = discriminator_losses(textbook_value(side.critic, side.real[0]), torch.zeros(1))["real"]
     on_real.backward()
-    fake = side.generator(side.noise[0])
-    on_fake = discriminator_losses(torch.zeros(1), side.critic(fake.detach()))["fake"]
+    fake = side.generator.layers(side.noise[0])
+    on_fake = discriminator_losses(torch.zeros(1), textbook_value(side.critic, fake.detach()))["fake"]
     on_fake.backward()
     side.c_optimizer.step()
     side.g_optimizer.zero_grad()
-    loss = non_saturating_loss(side.critic(fake))
+    loss = non_saturating_loss(textbook_value(side.critic, fake))
     loss.backward()
     side.g_optimizer.step()
     return torch.stack([(on_real + on_fake).detach(), loss.detach()])
@@ -140,7 +164,7 @@ def agreement(width: int) -> dict[str, float]:
         values = textbook(sides[0]), fast(sides[1])
         found[f"{name}_loss"] = float(((values[0] - values[1]).abs() / values[0].abs()).max())
     plain, written = Side(width, False, False), Side(width, False, True)
-    fake = plain.generator(plain.noise[0]).detach()
+    fake = plain.generator.layers(plain.noise[0]).detach()
     textbook_critic_step(plain, plain.real[0], fake, plain.weight[0])
     critic_gradients(written.critic, written.real[0], fake, written.weight[0], 10.0)
     # The last layer's bias has gradient 0 in one side and rounding noise about 0 in the other.
@@ -190,6 +214,62 @@ def compare(textbook: Callable, fast: Callable, sides: tuple[Side, Side], repeat
     return *seconds, rates
 
 
+def clocked(function: Callable, spans: list[tuple[float, float]]) -> Callable:
+    """The function, which notes the start and end of each call."""
+
+    def call(*arguments):
+        start = time.perf_counter()
+        try:
+            return function(*arguments)
+        finally:
+            spans.append((start, time.perf_counter()))
+
+    return call
+
+
+def whole_epoch(module: ModuleType, steps: tuple[str, ...], batches: int, bare: float, config: Config) -> dict:
+    """Cost of a script's epoch of 60,000 images, all included, beside that of its bare iterations.
+
+    The script's `main` trains one epoch of `config.epoch_images`. The loop (steps, data, logging, averaging) is scaled
+    to a whole epoch, without the first iteration, which prepares kernels. Estimates, kept samples and checkpoints count
+    once in each epoch, with the checkpoints of every minute; loading, figures and files once in a run.
+
+    Args:
+        module: the script.
+        steps: names of its step functions.
+        batches: batches of real images in an iteration.
+        bare: seconds of the bare iterations of a whole epoch.
+    """
+    n, spans, ends = config.epoch_images, [], []
+    load, save = module.load_fashion_mnist, []
+
+    def small(*arguments) -> Split:
+        return Split(*(x[:n] for x in vars(load(*arguments)).values()))
+
+    first = 1 if batches == 1 else batches + 2  # calls of the first iteration
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        for names, kept in ((steps, spans), (("keep_samples", "record_epoch"), ends)):
+            for name in names:
+                stack.enter_context(mock.patch.object(module, name, clocked(getattr(module, name), kept)))
+        stack.enter_context(mock.patch.object(Run, "save", clocked(Run.save, save)))
+        stack.enter_context(mock.patch.object(module, "load_fashion_mnist", small))
+        start = time.perf_counter()
+        module.main(module.Config(epochs=1, width=config.width, out=Path(folder)))
+        total = time.perf_counter() - start
+    loop = ends[0][0] - spans[first - 1][1]
+    each_epoch = sum(end - start for start, end in ends + save)
+    once = total - loop - each_epoch
+    whole = loop * 60_000 / (n - batches * BATCH)
+    whole += each_epoch + whole // CHECKPOINT_SECONDS * max(end - start for start, end in save)
+    epochs = module.Config().epochs
+    return {
+        "epoch_bare_s": round(bare, 1),
+        f"epoch_of_{epochs}_s": round(whole + once / epochs, 1),
+        f"epoch_of_{epochs}_over_bare": round((whole + once / epochs) / bare, 3),
+        "single_epoch_over_bare": round((whole + once) / bare, 3),
+    }
+
+
 def main(config: Config) -> None:
     """Check agreement, measure, print."""
     found = agreement(config.width)
@@ -211,6 +291,10 @@ def main(config: Config) -> None:
             f"{name}_ratio_min": round(min(ratios), 3),
             f"{name}_ratio_max": round(max(ratios), 3),
         }
+        if config.epoch_images:
+            module, steps, batches = SCRIPTS[name]
+            bare = statistics.median(quick) * 60_000 / BATCH / batches
+            result |= {f"{name}_{k}": v for k, v in whole_epoch(module, steps, batches, bare, config).items()}
         if name == "wgan_gp":
             result["needed_gflop"] = round(needed_gflop(config.width), 1)
             result["matrix_product_gflops"] = round(statistics.median(rates), 1)

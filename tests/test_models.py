@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from common.models import VAE, Critic, Generator, MovingAverage, initialize
+from common.models import SLOPE, VAE, Critic, Generator, MovingAverage, channels_first, initialize, pixels_first
 
 
 @pytest.mark.parametrize("latent_dim, width", [(2, 1), (64, 16)])
@@ -60,6 +60,54 @@ def test_joined_batches_equal_separate_ones_in_values_gradients_and_statistics()
     for p, q in zip(together.buffers(), apart.buffers(), strict=True):
         torch.testing.assert_close(p, q)
     assert not together(torch.cat([x, y])).allclose(joined)
+
+
+def plain_critic(critic, x):
+    """The critic's definition, with PyTorch's own layers."""
+    for convolution, norm in zip(critic.convolutions, critic.norms, strict=True):
+        x = nn.functional.leaky_relu(norm(convolution(x)), SLOPE)
+    return critic.linear(x.flatten(1)).squeeze(1)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_fast_passes_equal_the_plain_layers_in_values_and_all_gradients(batch_norm, memory_format):
+    torch.manual_seed(0)
+    for network, plain, inputs in (
+        (Generator(3, 5, batch_norm), lambda g, z: g.layers(z), torch.randn(6, 5)),
+        (Critic(3, batch_norm), plain_critic, torch.rand(6, 1, 28, 28)),
+    ):
+        network.double().to(memory_format=memory_format)
+        for p in network.parameters():
+            nn.init.uniform_(p, -0.5, 0.5)
+        x = inputs.double().requires_grad_()
+        wanted = [x, *network.parameters()]
+        fast, slow = network(x), plain(network, x)
+        torch.testing.assert_close(fast, slow)
+        seed = torch.randn_like(slow)
+        gradients = [torch.autograd.grad(y, wanted, seed, retain_graph=True) for y in (fast, slow)]
+        for a, b in zip(*gradients, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
+
+
+def test_the_fast_critic_can_be_differentiated_twice():
+    torch.manual_seed(0)
+    critic, x = Critic(3).double(), torch.rand(4, 1, 28, 28, dtype=torch.float64, requires_grad=True)
+    found = []
+    for value in (critic(x), plain_critic(critic, x)):
+        (g,) = torch.autograd.grad(value.sum(), x, create_graph=True)
+        weights = [p for name, p in critic.named_parameters() if name.endswith("weight")]
+        found.append(torch.autograd.grad(g.square().sum(), weights))
+    for a, b in zip(*found, strict=True):
+        assert b.abs().max() > 0
+        torch.testing.assert_close(a, b)
+
+
+def test_pixels_first_is_the_order_of_channels_last_memory():
+    weight, x = torch.randn(1, 3 * 16), torch.randn(2, 3, 4, 4)
+    by_memory = x.permute(0, 2, 3, 1).flatten(1) @ pixels_first(weight)[0]
+    torch.testing.assert_close(by_memory, x.flatten(1) @ weight[0])
+    assert channels_first(pixels_first(weight)).equal(weight)
 
 
 def test_seven_by_seven_equals_eight_by_eight_cropped():
