@@ -5,11 +5,14 @@ the MNIST experiment of "Improved Training of Wasserstein GANs" (arXiv 1704.0002
 the discriminator's inner layers, binary cross-entropy on logits, and the generator's loss that does not saturate.
 
     python q4_dcgan.py --epochs 15
+    python q4_dcgan.py --decay-from 1 --out outputs/q4_dcgan_paper
     python q4_dcgan.py --sample 1000 --out outputs/q4_dcgan
 
+The second command trains with the papers' values; the default lets the learning rate fall.
+
 Writes to --out: losses.csv (a row per iteration), metrics.csv (a row per epoch), loss_curves.png, real.png,
-fake_epoch_*.png, progress.png, progress.gif, interpolation.png, generator.pt, samples.npz, config.json,
-environment.json and checkpoints/.
+fake_epoch_*.png, progress.png, progress.gif, interpolation.png, quality.csv, quality.png, memorisation.csv,
+memorisation.png, generator.pt, samples.npz, config.json, environment.json and checkpoints/.
 """
 
 from dataclasses import dataclass
@@ -30,7 +33,7 @@ from common.schedule import linear_decay
 
 @dataclass(frozen=True)
 class Config:
-    """Settings of a run; the defaults are the paper's."""
+    """Settings of a run; where a default is not the paper's, the paper's value is named."""
 
     epochs: int = 15
     """Passes of the discriminator over the 60,000 training images [epochs]."""

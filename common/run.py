@@ -168,7 +168,9 @@ class Run:
 
     def replace(self, table: str, rows: pd.DataFrame) -> None:
         """Set a whole table, one that is computed from others."""
-        self.tables[table] = rows.to_dict("records")
+        plain = rows.to_dict("records")
+        self._changed |= self.tables.get(table) != plain
+        self.tables[table] = plain
 
     def save(self) -> None:
         """Write a checkpoint, the tables and `environment.json`, if anything changed since the last time.
