@@ -39,7 +39,7 @@ class Config:
     """Passes of the critic over the 60,000 training images [epochs]."""
     batch_size: int = 50
     """Images per step; arXiv 1704.00028, MNIST experiment."""
-    lr: float = 4e-4
+    lr: float = 1e-3
     """Adam's step size at its peak, both networks; the paper's is 1e-4, see REPORT.md."""
     beta1: float = 0.5
     """Adam's first decay; the MNIST experiment's value."""

@@ -14,16 +14,18 @@ GROUPS = {"floor": GREEN, "noise": BLUE, "blur": ORANGE, "classes": PURPLE, "cei
 
 
 def scale(table: pd.DataFrame, path: Path) -> None:
-    """The Fréchet distance of known images on a logarithmic axis, one bar each, floor first."""
+    """The Fréchet distance of known images on a logarithmic axis, a dot each, floor first."""
     figure, axis = plt.subplots(figsize=(8, 0.34 * len(table) + 1.1))
-    colors = [GROUPS[group] for group in table["group"]]
-    axis.barh(table["images"], table["frechet"], xerr=table["frechet_std"], color=colors, height=0.65, log=True)
-    for row, value in enumerate(table["frechet"]):
-        axis.annotate(f"{value:.3g}", (value, row), xytext=(5, 0), textcoords="offset points", va="center", fontsize=9)
+    for row, (group, value, spread) in enumerate(
+        zip(table["group"], table["frechet"], table["frechet_std"], strict=True)
+    ):
+        axis.errorbar(value, row, xerr=spread, fmt="o", color=GROUPS[group], ms=8, capsize=3)
+        axis.annotate(f"{value:.3g}", (value, row), xytext=(9, 0), textcoords="offset points", va="center", fontsize=9)
+    axis.set_yticks(range(len(table)), table["images"])
     axis.invert_yaxis()
-    axis.set(xlabel=FRECHET.replace("\n", " ") + " against the 10,000 test images", xmargin=0.15)
+    axis.set(xscale="log", xmargin=0.08, xlabel=FRECHET.replace("\n", " ") + " against the 10,000 test images")
+    axis.xaxis.set_major_formatter("{x:g}")
     axis.set_title("What a Fréchet distance means")
-    axis.grid(axis="y", visible=False)
     save(figure, path)
 
 

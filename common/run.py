@@ -28,7 +28,7 @@ from common.cli import BadInput, TrainingFailed, resolve_device
 from common.environment import environment
 
 CHECKPOINT_SECONDS = 60.0
-NOT_IDENTITY = ("out", "fresh", "device", "sample", "sample_epochs")
+NOT_IDENTITY = ("out", "fresh", "device", "sample", "sample_epochs", "quality_samples")
 
 
 def generator_for(seed: int, stream: str, step: int, device: torch.device | str = "cpu") -> torch.Generator:
