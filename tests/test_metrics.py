@@ -120,7 +120,7 @@ def test_score_puts_few_images_in_the_order_of_the_scale(train_split):
     assert clean["frechet"] < damaged["frechet"]
     assert clean["kid"] < damaged["kid"]
     assert clean["recall"] > half["recall"] + 0.1
-    assert half["class_divergence"] == pytest.approx(math.log(2), abs=0.1)
+    assert half["class_divergence"] == pytest.approx(math.log(2), abs=0.2)
     assert sum(clean[f"class_{label}"] for label in range(10)) == pytest.approx(1)
 
 
