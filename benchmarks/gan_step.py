@@ -7,8 +7,8 @@ the generator's step. First losses and gradients are compared; then both sides a
     python benchmarks/gan_step.py
     python benchmarks/gan_step.py --epoch-images 6000
 
-With --epoch-images the scripts themselves run too, for an epoch of so many images in a temporary folder, and the cost
-of a whole epoch of 60,000 beside its bare steps is found from that. The last line is JSON.
+With --epoch-images the scripts themselves run too, without quality.csv, for an epoch of so many images in a temporary
+folder, and the cost of a whole epoch of 60,000 beside its bare steps is found from that. The last line is JSON.
 """
 
 import contextlib
@@ -254,7 +254,7 @@ def whole_epoch(module: ModuleType, steps: tuple[str, ...], batches: int, bare: 
         stack.enter_context(mock.patch.object(Run, "save", clocked(Run.save, save)))
         stack.enter_context(mock.patch.object(module, "load_fashion_mnist", small))
         start = time.perf_counter()
-        module.main(module.Config(epochs=1, width=config.width, out=Path(folder)))
+        module.main(module.Config(epochs=1, width=config.width, quality_samples=0, out=Path(folder)))
         total = time.perf_counter() - start
     loop = ends[0][0] - spans[first - 1][1]
     each_epoch = sum(end - start for start, end in ends + save)
