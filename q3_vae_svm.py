@@ -99,7 +99,7 @@ class Config:
         require(len(self.svm_c) > 0, "--svm-c", "no value", "one or more numbers")
         for penalty in self.svm_c:
             require_range("--svm-c", penalty, 1e-6, 1e6)
-        require_range("--quality-samples", self.quality_samples, 0, 60_000, "a whole number")
+        metrics.check_sample_size(self.quality_samples)
         require_range("--seed", self.seed, 0, 2**63 - 1, "a whole number")
 
 

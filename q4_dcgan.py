@@ -56,7 +56,7 @@ class Config:
     sample_epochs: tuple[int, ...] = ()
     """Epochs whose grids are drawn [epochs]; empty: 1, 5, 10, 15 and the last, as far as the run goes."""
     quality_samples: int = 10_000
-    """Images in each of the three sets that quality.csv measures at those epochs [images]; 0 measures nothing."""
+    """Images in each of the three sets that quality.csv measures at those epochs and the last [images]; 0 is never."""
     sample: int = 0
     """Draw so many new images from the finished run in --out, without training [images]."""
     seed: int = 0

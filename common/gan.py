@@ -30,7 +30,7 @@ def check_config(config: Any) -> None:
     require_range("--width", config.width, 1, 1024, "a whole number")
     require_range("--latent-dim", config.latent_dim, 1, 4096, "a whole number")
     require_range("--ema-decay", config.ema_decay, 0, 0.999999)
-    require_range("--quality-samples", config.quality_samples, 0, 60_000, "a whole number")
+    metrics.check_sample_size(config.quality_samples)
     require_range("--sample", config.sample, 0, 100_000, "a whole number")
     require_range("--seed", config.seed, 0, 2**63 - 1, "a whole number")
     for epoch in config.sample_epochs:
@@ -89,12 +89,12 @@ def held_out_values(
 
 
 def measure_quality(run: Run, epoch: int, generator: Generator, average: MovingAverage) -> None:
-    """Rows of `quality.csv`: every metric of the raw and of the averaged weights, over three sets of samples.
+    """At sample epochs and at the end, two rows of `quality.csv`: the raw and the averaged weights, over three sets.
 
     `seconds` is the time spent in training until then, without the measurements themselves.
     """
     n = run.config.quality_samples
-    if not n or epoch not in sample_epochs(run.config):
+    if not n or epoch not in (*sample_epochs(run.config), run.config.epochs):
         return
     earlier = run.rows("quality")
     seconds = run.seconds - (earlier["measured_in"].sum() if len(earlier) else 0)
@@ -133,6 +133,8 @@ def write_results(run: Run, generator: Generator, average: MovingAverage) -> Non
     samples = draw(average.network, noise_for(run, "samples", STORED))
     write_npz(folder / "samples.npz", samples)
     if config.quality_samples:
+        if config.epochs not in list(run.rows("quality").get("epoch", [])):
+            measure_quality(run, config.epochs, generator, average)  # it was trained with --quality-samples 0
         compare_with_training_images(run, samples)
         plots_quality.quality(run.rows("quality"), folder / "quality.png")
 
@@ -191,6 +193,8 @@ def load_generator(path: Path, wanted: dict[str, Any] | None = None) -> Generato
         shape = {name: stored[name] for name in ("width", "latent_dim", "batch_norm")}
         fits = wanted in (None, shape)
         if fits:
+            with torch.device("meta"):  # where the weights do not fit, it ends before any memory is taken
+                Generator(**shape).load_state_dict(stored["averaged"], assign=True)
             generator = Generator(**shape)
             generator.load_state_dict(stored["averaged"])
     except FileNotFoundError:

@@ -19,12 +19,19 @@ import torch
 from torch import nn
 from torch.utils.data import Subset
 
-from common.cli import BadInput
+from common.cli import BadInput, require
 from common.data import load_fashion_mnist, to_unit_range, torchvision_datasets
 
 WEIGHTS = Path(__file__).resolve().parent / "fashion_classifier.pt"
 SHA256 = "c2433138be5218da983ca657bdbf7497ba137157037e4f86ac80548d38ea5c51"
 N_SAMPLES, SEEDS = 10_000, 3
+FEWEST = 10  # images that can be scored at all
+
+
+def check_sample_size(n: int) -> None:
+    """Raise `BadInput` unless `--quality-samples` is 0 or a number of images that can be scored."""
+    wanted = f"0, or a whole number from {FEWEST} to 60000"
+    require(n == 0 or FEWEST <= n <= 60_000, "--quality-samples", n, wanted)
 
 
 class FashionClassifier(nn.Module):
@@ -156,6 +163,8 @@ def score(images: torch.Tensor) -> dict[str, float]:
 def score_inception(images: torch.Tensor) -> dict[str, float]:
     """The standard FID and KID of uint8 images [N, 1, 28, 28] against the test images, on Inception's features.
 
+    KID is a mean over 100 random subsets of 1000 here, the library's setting.
+
     Raises:
         BadInput: the weights, which torch-fidelity fetches over the network, cannot be had.
     """
@@ -174,7 +183,10 @@ def score_inception(images: torch.Tensor) -> dict[str, float]:
 
 
 def with_spread(rows: list[dict[str, float]]) -> dict[str, float]:
-    """The mean of each metric over several sets of images, and its standard deviation (n - 1) as `<name>_std`."""
+    """The mean of each metric over several sets of images, and its standard deviation (n - 1) as `<name>_std`.
+
+    The shares of the classes have their mean only; for one set the deviations are NaN.
+    """
     table = pd.DataFrame(rows)
     shares = [f"class_{label}" for label in range(10)]
     return {**table.mean().to_dict(), **table.drop(columns=shares, errors="ignore").std().add_suffix("_std").to_dict()}

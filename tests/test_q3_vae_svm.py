@@ -167,7 +167,8 @@ def test_finished_run_is_reused_without_training_or_fitting(small, tmp_path, mon
 
 def test_script_end_to_end(script, tmp_path):
     flags = ["--epochs", 1, "--batch-size", 1000, "--width", 2, "--latent-dim", 4, "--label-sizes", 20, 100]
-    done = script(SCRIPT, *flags, "--draws", 3, "--projection", "pca", "--out", tmp_path)
+    flags += ["--draws", 3, "--projection", "pca", "--quality-samples", 30]
+    done = script(SCRIPT, *flags, "--out", tmp_path)
     assert done.returncode == 0, done
     assert done.stderr == ""
     assert {path.name for path in tmp_path.iterdir()} >= FIGURES
@@ -183,6 +184,9 @@ def test_script_end_to_end(script, tmp_path):
     assert 0.25 < table.loc[100, "mean"] < 0.8
     assert json.loads((tmp_path / "config.json").read_text())["label_sizes"] == [20, 100]
     assert f"{table.loc[100, 'mean']:.4f}" in done.stdout
+    quality = pd.read_csv(tmp_path / "quality.csv")
+    assert quality["epoch"].tolist() == [1]
+    assert quality["frechet_std"][0] > 0
 
 
 @pytest.mark.parametrize("flags, said", [
@@ -195,6 +199,7 @@ def test_script_end_to_end(script, tmp_path):
     (["--device", "tpu"], "--device"),
     (["--lr", "nan"], "--lr: nan"),
     (["--epoch", "3"], "perhaps --epochs?"),
+    (["--quality-samples", "9"], "--quality-samples: 9"),
 ])  # fmt: skip
 def test_bad_input_is_one_line(refuses, tmp_path, flags, said):
     refuses(SCRIPT, [*flags, "--out", tmp_path / "run"], said)

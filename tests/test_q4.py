@@ -1,5 +1,6 @@
 """Both GAN scripts: where gradients may go, sampling without side effects, resume, files, bad input."""
 
+import functools
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 
 import q4_dcgan
 import q4_wgan_gp
-from common import checkpoints, gan, plots, plots_gan, run
+from common import checkpoints, gan, metrics, plots, plots_gan, plots_quality, run
 from common.cli import BadInput
 from common.models import Critic, Generator
 from common.plots import tile
@@ -39,16 +40,24 @@ def module(drawing_module, monkeypatch):
     return drawing_module
 
 
+@pytest.fixture
+def small_reference(monkeypatch, small_data):
+    """Samples are scored and compared against few images."""
+    few = functools.cache(lambda split: metrics.embed(small_data(split).images))
+    monkeypatch.setattr(metrics, "reference", few)
+
+
 def tiny(module, out, **changes):
-    """Two epochs of 12 steps, width 2."""
-    return module.Config(epochs=2, batch_size=20, width=2, latent_dim=5, quality_samples=0, out=out, **changes)
+    """Two epochs of 12 steps, width 2; nothing is measured unless asked for."""
+    settings = {"epochs": 2, "batch_size": 20, "width": 2, "latent_dim": 5, "quality_samples": 0}
+    return module.Config(**{**settings, "out": out, **changes})
 
 
 def newest(folder):
     return checkpoints.load(checkpoints.listing(folder / "checkpoints")[-1])
 
 
-def same(a, b, times=("seconds",)):
+def same(a, b, times=("seconds", "measured_in")):
     """Whether two nests of dicts, lists, tensors and values are equal bit for bit, times aside."""
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a if k not in times)
@@ -84,6 +93,84 @@ def test_resumed_run_equals_an_unbroken_one_bit_for_bit(module, tmp_path, monkey
     assert same(newest(tmp_path / "a"), newest(tmp_path / "b"))
     for name in ("losses.csv", "generator.pt", "samples.npz"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+
+
+def test_measured_run_that_is_resumed_equals_an_unbroken_one(module, small_reference, tmp_path, monkeypatch):
+    """Stopped in the second epoch, after the first was measured: every row of quality.csv is the same, times aside."""
+    module.main(tiny(module, tmp_path / "a", quality_samples=20))
+    config = tiny(module, tmp_path / "b", quality_samples=20)
+    monkeypatch.setattr(run, "CHECKPOINT_SECONDS", -1.0)
+    with monkeypatch.context() as patch:
+        stop_at_call(patch, module, 20)
+        with pytest.raises(KeyboardInterrupt):
+            module.main(config)
+    module.main(config)
+    assert same(newest(tmp_path / "a"), newest(tmp_path / "b"))
+    for name in ("quality.png", "memorisation.png"):
+        assert (tmp_path / "b" / name).stat().st_size > 0
+    one, other = (pd.read_csv(tmp_path / name / "quality.csv") for name in "ab")
+    assert one[["epoch", "weights"]].values.tolist() == [[e, w] for e in (1, 2) for w in ("raw", "averaged")]
+    times = ["seconds", "measured_in"]
+    pd.testing.assert_frame_equal(one.drop(columns=times), other.drop(columns=times), check_exact=True)
+    assert one.drop(columns=times).notna().all().all()
+    assert (one["frechet_std"] > 0).all()
+    averaged = one[one["weights"] == "averaged"]
+    assert (averaged["frechet"].to_numpy() != one[one["weights"] == "raw"]["frechet"].to_numpy()).all()
+
+
+def test_measuring_changes_no_weight_and_is_not_training_time(module, small_reference, tmp_path):
+    for name, n in (("a", 0), ("b", 20)):
+        module.main(tiny(module, tmp_path / name, quality_samples=n))
+    assert same(newest(tmp_path / "a")["state"], newest(tmp_path / "b")["state"])
+    assert not (tmp_path / "a" / "quality.csv").exists()
+    tables = newest(tmp_path / "b")["tables"]
+    # The second epoch's row of metrics.csv is of the same moment; its seconds hold the first epoch's measurements.
+    first, second = ([row for row in tables["quality"] if row["epoch"] == epoch] for epoch in (1, 2))
+    spent = sum(row["measured_in"] for row in first)
+    assert spent > 0
+    assert [row["seconds"] for row in second] == pytest.approx([tables["metrics"][1]["seconds"] - spent] * 2, abs=1e-6)
+
+
+def test_rows_of_quality_are_those_of_the_networks_on_noise_of_the_run(module, small_reference, tmp_path):
+    """The last rows again, from the weights in generator.pt."""
+    module.main(tiny(module, tmp_path, quality_samples=20, seed=3))
+    rows = pd.read_csv(tmp_path / "quality.csv").set_index(["epoch", "weights"])
+    stored = torch.load(tmp_path / "generator.pt", weights_only=True)
+    generator = Generator(2, 5, stored["batch_norm"]).eval()
+    for weights in ("raw", "averaged"):
+        generator.load_state_dict(stored[weights])
+        noises = [torch.randn(20, 5, generator=run.generator_for(3, f"quality {i}", 0)) for i in range(3)]
+        expected = [metrics.score(gan.draw(generator, noise))["frechet"] for noise in noises]
+        assert rows.loc[(2, weights), "frechet"] == pytest.approx(np.mean(expected), rel=1e-3)
+        assert rows.loc[(2, weights), "frechet_std"] == pytest.approx(np.std(expected, ddof=1), rel=1e-2)
+
+
+def test_the_end_is_measured_also_where_no_grid_is_drawn_and_where_training_measured_nothing(
+    module, small_reference, tmp_path
+):
+    module.main(tiny(module, tmp_path / "a", quality_samples=20, sample_epochs=(1,)))
+    assert pd.read_csv(tmp_path / "a" / "quality.csv")["epoch"].tolist() == [1, 1, 2, 2]
+    module.main(tiny(module, tmp_path / "b"))
+    module.main(tiny(module, tmp_path / "b", quality_samples=20))
+    late = newest(tmp_path / "b")["tables"]["quality"]
+    assert [row["epoch"] for row in late] == [2, 2]
+    assert same(late, newest(tmp_path / "a")["tables"]["quality"][2:])
+    assert (tmp_path / "b" / "quality.png").exists()
+
+
+def test_copies_of_training_images_are_found_and_shown_beside_them(module, small_reference, tmp_path, monkeypatch):
+    shown = {}
+    names = ("samples", "neighbours", "distances", "path")
+    monkeypatch.setattr(plots_quality, "memorisation", lambda *given: shown.update(zip(names, given, strict=True)))
+    training, held_out = (gan.load_fashion_mnist(split).images for split in ("train", "test"))
+    with run.Run(tiny(module, tmp_path), "test") as opened:
+        gan.compare_with_training_images(opened, training[30:80])
+        rows = opened.rows("memorisation").set_index("images")
+    assert shown["samples"].equal(shown["neighbours"])
+    assert shown["samples"].equal(training[30:40] / 255)
+    assert (len(shown["distances"]["samples"]), len(shown["distances"]["test images"])) == (50, len(held_out))
+    assert rows.loc["samples", "mean"] < 0.01 * rows.loc["test images", "mean"]
+    assert rows.loc["samples", "share_near"] == 1
 
 
 @pytest.mark.parametrize("left_out", ["average", "generator_optimizer", "step"])
@@ -256,6 +343,8 @@ def test_interpolation_ends_at_its_latent_points_and_keeps_the_norm():
     (["--width", "0"], "--width: 0"),
     (["--device", "tpu"], "--device"),
     (["--ema-decay", "nan"], "--ema-decay: nan"),
+    (["--quality-samples", "9"], "--quality-samples: 9 is not possible; it takes 0, or a whole number from 10"),
+    (["--quality-samples", "-1"], "--quality-samples: -1"),
 ])  # fmt: skip
 def test_bad_input_is_one_line(refuses, tmp_path, name, flags, said):
     refuses(name, [*flags, "--out", tmp_path / "run"], said)
