@@ -8,7 +8,7 @@ Anybody's generator of 28 x 28 grey images can be put on the same scale; README.
 Prints every metric against the 10,000 test images; writes nothing but the table that --csv names.
 """
 
-import zipfile
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -32,7 +32,7 @@ class Config:
 
     path: Annotated[Path, tyro.conf.Positional]
     """A run's folder (its generator draws three sets of 10,000), an .npz with uint8 images [N, 28, 28], or a folder of
-    PNG images of 28 x 28."""
+    8-bit PNG images of 28 x 28."""
     extractor: Literal["classifier", "inception"] = "classifier"
     """Whose features: this repository's classifier, or Inception's for the standard FID, whose weights torch-fidelity
     fetches over the network."""
@@ -46,7 +46,7 @@ class Config:
 
 
 def image_sets(config: Config) -> list[torch.Tensor]:
-    """The sets of uint8 images [N, 1, 28, 28] to score, 10,000 in each but the last.
+    """The sets of uint8 images [N, 1, 28, 28] to score: of 10,000 each, the rest left out; fewer are one set.
 
     Raises:
         BadInput: there is nothing at the path that can be scored.
@@ -59,43 +59,51 @@ def image_sets(config: Config) -> list[torch.Tensor]:
             draw(generator, torch.randn(metrics.N_SAMPLES, generator.latent_dim, generator=rng))
             for rng in (generator_for(config.seed, "evaluate", i) for i in seeds)
         ]
+    if (path / "config.json").is_file():
+        raise BadInput(f"{path}: a run without generator.pt; finish it, or name a run of question 4")
     if path.is_file():
         images = images_of_npz(path)
     elif path.is_dir():
         images = images_of_folder(path)
     else:
         raise BadInput(f"{path}: is not there; name a run's folder, an .npz file or a folder of PNG images")
-    if len(images) < 10:
+    if len(images) < metrics.FEWEST:
         raise BadInput(f"{path}: {len(images)} images are too few to score; 10,000 are wanted")
     sets = images.split(metrics.N_SAMPLES)
     return [s for s in sets if len(s) == metrics.N_SAMPLES] or [images]
 
 
 def images_of_npz(path: Path) -> torch.Tensor:
-    """The one array of an .npz file as uint8 [N, 1, 28, 28]."""
+    """The only array of an .npz file, or the one called `images`, as uint8 [N, 1, 28, 28]."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
             names = stored.files
-            images = stored["images" if "images" in names else names[0]]
-    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, zipfile.BadZipFile) as fault:
-        raise BadInput(f"{path}: not an .npz file of images ({type(fault).__name__}); see --help") from None
-    if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.size != len(images) * 784:
+            images = np.asarray(stored["images" if len(names) > 1 else names[0]])
+    except Exception as fault:  # np.load raises many kinds for a damaged file
+        raise BadInput(
+            f"{path}: not an .npz file with one array, or one called images ({type(fault).__name__}); see --help"
+        ) from None
+    if images.dtype != np.uint8 or images.shape[1:] not in ((28, 28), (1, 28, 28), (28, 28, 1)):
         found = f"{images.dtype} {list(images.shape)}"
         raise BadInput(f"{path}: holds {found}; store uint8 images [N, 28, 28] with values from 0 to 255")
     return torch.from_numpy(images.reshape(-1, 1, 28, 28))
 
 
 def images_of_folder(path: Path) -> torch.Tensor:
-    """The PNG images of a folder, in the order of their names, as uint8 [N, 1, 28, 28]."""
+    """The PNG images of a folder, in the order of their names, as uint8 [N, 1, 28, 28]; colours become grey."""
     pictures = []
-    for file in sorted(path.glob("*.png")):
+    for file in sorted(file for file in path.iterdir() if file.suffix.lower() == ".png"):
         try:
-            with Image.open(file) as picture:
-                pixels = np.array(picture.convert("L"))
-        except OSError as fault:
+            with Image.open(file, formats=("PNG",)) as picture:
+                size, mode = picture.size, picture.mode
+                fits = size == (28, 28) and not mode.startswith("I")
+                pixels = np.array(picture.convert("L")) if fits else None
+        except Exception as fault:  # Pillow raises many kinds for a damaged file
             raise BadInput(f"{file}: not a PNG image ({type(fault).__name__}); remove or replace it") from None
-        if pixels.shape != (28, 28):
-            raise BadInput(f"{file}: is {pixels.shape[1]} x {pixels.shape[0]} pixels; scale the images to 28 x 28")
+        if size != (28, 28):
+            raise BadInput(f"{file}: is {size[0]} x {size[1]} pixels; scale the images to 28 x 28")
+        if not fits:
+            raise BadInput(f"{file}: has more than 8 bits per pixel; store grey values from 0 to 255")
         pictures.append(pixels)
     if not pictures:
         raise BadInput(f"{path}: holds neither generator.pt nor PNG images; train first, or name another folder")
@@ -104,6 +112,9 @@ def images_of_folder(path: Path) -> torch.Tensor:
 
 def main(config: Config) -> None:
     """Score the images and print the metrics."""
+    table = config.csv
+    if table and (table.is_dir() or not table.parent.is_dir() or not os.access(table.parent, os.W_OK)):
+        raise BadInput(f"--csv {table}: cannot be written; name a file in a folder that is there and writable")
     sets = image_sets(config)
     number = f"{len(sets)} x {len(sets[0]):,} images"
     if len(sets[0]) < metrics.N_SAMPLES:
@@ -115,8 +126,8 @@ def main(config: Config) -> None:
         if not name.endswith("_std"):
             spread = found.get(f"{name}_std", float("nan"))
             print(f"{name:>18} {value:9.4f}" + (f" ± {spread:.4f}" if spread == spread else ""))
-    if config.csv:
-        write_file(config.csv, pd.DataFrame([found]).to_csv(index=False, float_format="%.7g").encode())
+    if table:
+        write_file(table, pd.DataFrame([found]).to_csv(index=False, float_format="%.7g").encode())
 
 
 if __name__ == "__main__":

@@ -1,6 +1,11 @@
 """evaluate.py on a run, an .npz file and a folder; what it refuses. yardstick.py at work."""
 
+import importlib
+import io
 import json
+import struct
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -70,14 +75,32 @@ def bad_files(tmp_path):
     np.savez(tmp_path / "small.npz", images=images[:, :14])
     np.savez(tmp_path / "few.npz", images=images[:3])
     np.savez(tmp_path / "pickled.npz", images=np.array([object()]))
+    np.savez(tmp_path / "wide.npz", images=images.reshape(20, 14, 56))
+    np.savez(tmp_path / "two.npz", a=images, b=images)
     np.savez(tmp_path / "empty.npz")
+    packed = io.BytesIO()
+    np.savez_compressed(packed, images=images)
+    flipped = bytearray(packed.getvalue())
+    flipped[60:80] = b"x" * 20
+    (tmp_path / "flipped.npz").write_bytes(flipped)
+    (tmp_path / "nothing.npz").write_bytes(b"")
+    torch.save({"weights": torch.zeros(3)}, tmp_path / "checkpoint.pt")
     (tmp_path / "junk.npz").write_bytes(b"junk")
     np.save(tmp_path / "plain.npy", images)
-    for name in ("bare", "large", "broken", "run"):
+    for name in ("bare", "large", "broken", "deep", "bomb", "jpeg", "run", "wide run", "unfinished"):
         (tmp_path / name).mkdir()
     Image.fromarray(np.zeros((32, 30), np.uint8)).save(tmp_path / "large" / "a.png")
     (tmp_path / "broken" / "b.png").write_bytes(b"junk")
+    Image.fromarray(np.zeros((28, 28), np.uint16)).save(tmp_path / "deep" / "c.png")
+    header = struct.pack(">4sIIBBBBB", b"IHDR", 10**5, 10**5, 8, 0, 0, 0, 0)
+    sized = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    (tmp_path / "bomb" / "d.png").write_bytes(sized)
+    Image.fromarray(images[0]).save(tmp_path / "jpeg" / "e.png", format="JPEG")
     (tmp_path / "run" / "generator.pt").write_bytes(b"junk")
+    huge = {"width": 10**6, "latent_dim": 5, "batch_norm": False, "averaged": Generator(2, 5, False).state_dict()}
+    torch.save(huge, tmp_path / "wide run" / "generator.pt")
+    (tmp_path / "unfinished" / "config.json").write_text("{}")
+    Image.fromarray(images[0]).save(tmp_path / "unfinished" / "real.png")
 
 
 @pytest.mark.parametrize("name, said", [
@@ -86,18 +109,71 @@ def bad_files(tmp_path):
     ("small.npz", r"holds uint8 \[20, 14, 28\]; store uint8"),
     ("few.npz", "3 images are too few"),
     ("pickled.npz", "not an .npz file"),
+    ("wide.npz", r"holds uint8 \[20, 14, 56\]; store uint8"),
+    ("two.npz", r"not an .npz file with one array, or one called images \(KeyError\)"),
+    ("flipped.npz", "not an .npz file"),
+    ("nothing.npz", "not an .npz file"),
+    ("checkpoint.pt", "not an .npz file"),
     ("empty.npz", "not an .npz file"),
     ("junk.npz", "not an .npz file"),
     ("plain.npy", "not an .npz file"),
     ("bare", "holds neither generator.pt nor PNG images"),
     ("large", r"a\.png: is 30 x 32 pixels; scale the images to 28 x 28"),
     ("broken", r"b\.png: not a PNG image"),
+    ("deep", r"c\.png: has more than 8 bits per pixel"),
+    ("bomb", r"d\.png: not a PNG image"),
+    ("jpeg", r"e\.png: not a PNG image"),
     ("run", r"generator\.pt: not a generator"),
+    ("wide run", r"generator\.pt: not a generator"),
+    ("unfinished", "unfinished: a run without generator.pt; finish it"),
 ])  # fmt: skip
 def test_bad_input_is_named_with_its_remedy(tmp_path, name, said):
     bad_files(tmp_path)
     with pytest.raises(BadInput, match=said):
         evaluate.main(evaluate.Config(tmp_path / name))
+
+
+@pytest.mark.parametrize("table", ["", ".", "/", "{}", "{}/none/scored.csv", "{}/images.npz/scored.csv"])
+def test_table_that_cannot_be_written_is_refused_before_any_work(tmp_path, monkeypatch, table):
+    np.savez(tmp_path / "images.npz", images=np.zeros((20, 28, 28), np.uint8))
+    monkeypatch.setattr(metrics, "score", None)
+    with pytest.raises(BadInput, match=r"--csv .*: cannot be written; name a file"):
+        evaluate.main(evaluate.Config(tmp_path / "images.npz", csv=Path(table.format(tmp_path))))
+
+
+def test_inception_distances_are_the_librarys_on_the_images_in_three_channels(
+    tmp_path, monkeypatch, capsys, train_split, small_data
+):
+    """The library at work, with another extractor in the place of Inception's."""
+    fidelity = metrics._torch_fidelity()
+    base = importlib.import_module("torch_fidelity.feature_extractor_base").FeatureExtractorBase
+
+    class Pixels(base):
+        """Means of 7 x 7 patches of every channel, [B, 48]."""
+
+        def __init__(self, name, features, **_):
+            super().__init__(name, features)
+
+        def forward(self, x):
+            assert x.dtype == torch.uint8
+            return (torch.nn.functional.avg_pool2d(x.float() / 255, 7).flatten(1),)
+
+        get_provided_features_list = staticmethod(lambda: ("patches",))
+        get_default_feature_layer_for_metric = staticmethod(lambda metric: "patches")
+
+    registry = importlib.import_module("torch_fidelity.registry").FEATURE_EXTRACTORS_REGISTRY
+    monkeypatch.setitem(registry, "pixels", Pixels)
+    original = fidelity.calculate_metrics
+    monkeypatch.setattr(fidelity, "calculate_metrics", lambda **given: original(feature_extractor="pixels", **given))
+    monkeypatch.setattr(metrics, "load_fashion_mnist", small_data)
+    found = metrics.score_inception(train_split.images[:100])
+
+    def patches(images):
+        return torch.nn.functional.avg_pool2d(images.double() / 255, 7).flatten(1).repeat(1, 3)
+
+    pair = patches(train_split.images[:100]), patches(small_data("test").images)
+    assert found["fid"] == pytest.approx(metrics.frechet_distance(*pair), rel=1e-3)
+    assert found["kid"] == pytest.approx(metrics.kernel_distance(*pair), rel=0.1)
 
 
 def test_inception_without_network_says_so(tmp_path, monkeypatch, train_split):
