@@ -121,7 +121,18 @@ def test_score_puts_few_images_in_the_order_of_the_scale(train_split):
     assert clean["kid"] < damaged["kid"]
     assert clean["recall"] > half["recall"] + 0.1
     assert half["class_divergence"] == pytest.approx(math.log(2), abs=0.2)
-    assert sum(clean[f"class_{label}"] for label in range(10)) == pytest.approx(1)
+    shares = torch.bincount(metrics.embed(images).probabilities.argmax(1), minlength=10) / 2000
+    assert [clean[f"class_{label}"] for label in range(10)] == pytest.approx(shares.tolist())
+    assert clean["precision"] > damaged["precision"] + 0.1
+    assert half["precision"] > half["recall"] + 0.1  # what is missing is recall, not precision
+
+
+def test_score_is_that_of_the_committed_scale(train_split):
+    """The Fréchet distance of one image repeated does not depend on how often, so few copies give the table's value."""
+    mean = train_split.images.float().mean(0, keepdim=True).round().to(torch.uint8)
+    found, row = metrics.score(mean.expand(20, -1, -1, -1)), SCALE.loc["pixel-wise mean image"]
+    for name in ("frechet", "precision", "recall", "class_divergence", "confidence", "class_0", "class_1"):
+        assert found[name] == pytest.approx(row[name], rel=1e-5, abs=1e-9), name
 
 
 def test_spread_is_over_the_sets():
