@@ -120,7 +120,7 @@ def known_images(data: Split) -> Iterator[tuple[str, str, Callable[[torch.Genera
     images, labels, n = data.images.cpu(), data.labels.cpu(), N_SAMPLES
 
     def real(rng: torch.Generator, classes: int = 10) -> torch.Tensor:
-        """Different training images of the last so many classes, or the same ones again where there are too few."""
+        """10,000 different training images of the last `classes` classes."""
         members = (labels >= 10 - classes).nonzero().squeeze(1)
         return images[members[torch.randperm(len(members), generator=rng)[:n]]]
 
