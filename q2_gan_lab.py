@@ -52,24 +52,28 @@ PRESETS: dict[str, dict[str, Any]] = {
     "ours": {
         "optimizer": "adam",
         "lr": 2e-3,
+        "generator_lr": 1e-3,
         "decay_from": 0.5,
         "batch_size": 256,
         "discriminator_steps": 3,
         "real_weight": 1.0,
         "width": 64,
         "depth": 3,
+        "leak": 0.2,
         "noise": "gaussian",
         "coordinates": "centred",
     },
     "ganlab": {
         "optimizer": "sgd",
         "lr": 0.1,
+        "generator_lr": 0.1,
         "decay_from": 1.0,
         "batch_size": 150,
         "discriminator_steps": 2,
         "real_weight": 0.95,
         "width": 8,
         "depth": 2,
+        "leak": 0.0,
         "noise": "uniform",
         "coordinates": "raw",
     },
@@ -89,9 +93,11 @@ class Config:
     batch_size: int | None = None
     """Samples per step (ours 256, ganlab 150)."""
     lr: float | None = None
-    """Learning rate of both networks (ours 0.002, ganlab 0.1)."""
+    """Learning rate of the discriminator (ours 0.002, ganlab 0.1)."""
+    generator_lr: float | None = None
+    """Learning rate of the generator (ours 0.001: a discriminator that keeps ahead says more; ganlab 0.1)."""
     decay_from: float | None = None
-    """Share of training after which the learning rate falls linearly to 0 (ours 0.5, ganlab 1, which is never)."""
+    """Share of training after which both learning rates fall linearly to 0 (ours 0.5, ganlab 1, which is never)."""
     optimizer: Literal["adam", "sgd"] | None = None
     """Optimizer of both networks (ours adam, ganlab sgd)."""
     betas: tuple[float, float] = (0.0, 0.99)
@@ -112,6 +118,8 @@ class Config:
     """Units in a hidden layer of either network (ours 64, ganlab 8)."""
     depth: int | None = None
     """Hidden layers of either network (ours 3, ganlab 2)."""
+    leak: float | None = None
+    """Slope of the discriminator's ReLU below 0 (ours 0.2, so that no unit dies; ganlab 0)."""
     coordinates: Literal["centred", "raw"] | None = None
     """What the networks see: 4 (x - 1/2) (ours), or x itself, with tanh at the generator's end (ganlab)."""
     evaluate_every: int = 100
@@ -140,6 +148,7 @@ class Config:
             "iterations": (1, 10_000_000),
             "batch_size": (2, 1_000_000),
             "lr": (1e-9, 100),
+            "generator_lr": (1e-9, 100),
             "decay_from": (0, 1),
             "discriminator_steps": (1, 1000),
             "generator_steps": (1, 1000),
@@ -147,6 +156,7 @@ class Config:
             "penalty": (0, 1e6),
             "width": (1, 4096),
             "depth": (1, 50),
+            "leak": (0, 1),
             "evaluate_every": (1, 10_000_000),
             "eval_samples": (1_000, 10_000_000),
             "transport_samples": (10, 10_000),
@@ -178,12 +188,12 @@ def players(config: Config) -> Players:
     rng, centred = generator_for(config.seed, "weights", 0), config.coordinates == "centred"
     device = resolve_device(config.device)
     generator = Generator(config.noise_dim, config.width, config.depth, centred, rng).to(device)
-    discriminator = Discriminator(config.width, config.depth, centred, rng).to(device)
+    discriminator = Discriminator(config.width, config.depth, config.leak, centred, rng).to(device)
 
     def optimizer(network: nn.Module) -> torch.optim.Optimizer:
         if config.optimizer == "adam":
-            return torch.optim.Adam(network.parameters(), config.lr, betas=config.betas, fused=True)
-        return torch.optim.SGD(network.parameters(), config.lr, fused=True)
+            return torch.optim.Adam(network.parameters(), betas=config.betas, fused=True)
+        return torch.optim.SGD(network.parameters(), fused=True)
 
     return Players(generator, discriminator, optimizer(generator), optimizer(discriminator))
 
@@ -237,9 +247,9 @@ def iteration(config: Config, players: Players, rng: torch.Generator, step: int)
     """The discriminator's steps, then the generator's (Goodfellow 2014, algorithm 1): the last loss of each [2]."""
     generator, discriminator, generator_optimizer, discriminator_optimizer = players
     left = 1 - step / config.iterations
-    lr = config.lr * (min(1.0, left / (1 - config.decay_from)) if config.decay_from < 1 else 1.0)
-    for group in generator_optimizer.param_groups + discriminator_optimizer.param_groups:
-        group["lr"] = lr
+    decay = min(1.0, left / (1 - config.decay_from)) if config.decay_from < 1 else 1.0
+    generator_optimizer.param_groups[0]["lr"] = config.generator_lr * decay
+    discriminator_optimizer.param_groups[0]["lr"] = config.lr * decay
 
     n = config.batch_size * config.discriminator_steps
     with torch.no_grad():
@@ -444,6 +454,7 @@ def tabulate(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def main(config: Config) -> None:
+    """Train one GAN and draw it, or compare many."""
     torch.set_num_threads(1)  # the networks are too small to share
     if config.is_comparison:
         compare(config)

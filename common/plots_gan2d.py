@@ -72,6 +72,7 @@ class _Scene:
         axes.grid(False)
 
     def show(self, index: int) -> None:
+        """Move to frame `index`; an arrow is at most 2 `ARROW` long."""
         frames = self.frames
         steps = frames.arrows[index] * ARROW / frames.long
         length = np.linalg.norm(steps, axis=1, keepdims=True)

@@ -162,8 +162,8 @@ def test_presets_and_flags():
     assert (lab.width, lab.depth, lab.real_weight, lab.noise, lab.coordinates) == (8, 2, 0.95, "uniform", "raw")
     assert Config(preset="ganlab", lr=0.3).lr == 0.3
     assert Config(preset="ganlab", lr=0.3).batch_size == 150
-    optimizer = players(lab).generator_optimizer
-    assert (type(optimizer), optimizer.param_groups[0]["lr"]) == (torch.optim.SGD, 0.1)
+    assert (lab.generator_lr, lab.leak, lab.decay_from) == (0.1, 0, 1)
+    assert type(players(lab).generator_optimizer) is torch.optim.SGD
     assert Config(loss="all").lr is None  # each run of a comparison finds its own
 
 
@@ -223,18 +223,17 @@ def test_recorded_losses_are_means_over_the_interval(tmp_path):
     assert metrics["discriminator_loss"].isna().tolist() == [True, False, False, False]
 
 
-def test_learning_rate_falls_to_zero(tmp_path):
-    config = small(tmp_path / "a", iterations=10, decay_from=0.5, lr=0.01)
-    networks = players(config)
+def test_learning_rates_fall_to_zero(tmp_path):
+    config = small(tmp_path / "a", iterations=10, decay_from=0.5, lr=0.01, generator_lr=0.03, discriminator_steps=1)
+    networks, rates = players(config), {}
+    for name, optimizer in list(networks._asdict().items())[2:]:
+        seen = rates.setdefault(name, [])
+        optimizer.register_step_pre_hook(lambda o, *_, seen=seen: seen.append(o.param_groups[0]["lr"]))
     with Run(config, "q2_gan_lab", **networks._asdict()) as run:
-        rates = []
-        step = networks.generator_optimizer.step
-        networks.generator_optimizer.step = lambda: (
-            rates.append(networks.generator_optimizer.param_groups[0]["lr"]),
-            step(),
-        )
         train(run, config, networks)
-    assert rates == pytest.approx([0.01] * 6 + [0.008, 0.006, 0.004, 0.002])
+    shares = [1] * 6 + [0.8, 0.6, 0.4, 0.2]
+    assert rates["discriminator_optimizer"] == pytest.approx([0.01 * share for share in shares])
+    assert rates["generator_optimizer"] == pytest.approx([0.03 * share for share in shares])
 
 
 def test_a_diverged_training_says_so(tmp_path):
