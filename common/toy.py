@@ -107,7 +107,7 @@ TARGETS = {
 
 
 def _mlp(inputs: int, width: int, depth: int, outputs: int, leak: float, rng: torch.Generator) -> nn.Sequential:
-    """`depth` hidden layers of `width`, ReLU with slope `leak` below 0; weights N(0, 1 / fan-in) as GAN Lab, biases 0."""
+    """`depth` hidden layers of `width`: ReLU, slope `leak` below 0; weights N(0, 1/fan-in) as GAN Lab, biases zero."""
     sizes = [inputs, *[width] * depth, outputs]
     layers: list[nn.Module] = []
     for fan_in, fan_out in itertools.pairwise(sizes):
