@@ -11,10 +11,10 @@ Examples:
     python q2_gan_lab.py
     python q2_gan_lab.py --target all --loss all --out outputs/q2_gan_lab/comparison
 
-The first writes to outputs/q2_gan_lab: metrics.csv (a row per evaluation), floors.csv (real against real),
-snapshot.png, manifold.png, divergences.png, losses.png, training.html (a page that plays training back) and
-training.gif. The second writes comparison.csv and comparison.png (mean and standard deviation over the seeds), runs.csv
-(a row per run) and a folder for each run.
+The first writes to outputs/q2_gan_lab: metrics.csv (a row per evaluation), floors.csv (real against real), answers.csv
+(the last tenth of training against the floors), snapshot.png, manifold.png, divergences.png, losses.png, training.html
+(a page that plays training back) and training.gif. The second writes comparison.csv and comparison.png (mean and
+standard deviation over the seeds), runs.csv (a row per run) and a folder for each run.
 """
 
 import itertools
@@ -31,17 +31,10 @@ from torch import Tensor, nn
 from common import grid_divergences, plots_gan2d
 from common.checkpoints import write_file
 from common.cli import launch, require, require_range, resolve_device
+from common.losses import gradient_penalty
 from common.run import Run, generator_for, require_finite
 from common.toy import TARGETS, Discriminator, Generator
 
-TITLES = {
-    "line": "a line",
-    "gaussians": "two Gaussians",
-    "ring": "a ring",
-    "disjoint": "three separate blobs",
-    "eight": "eight Gaussians on a ring",
-    "grid": "a grid of 25 Gaussians",
-}
 LOSSES = ("gan", "least-squares", "wgan-gp")
 FLOOR_DRAWS = 10
 SHOWN = 400  # samples and arrows in a picture
@@ -52,24 +45,28 @@ PRESETS: dict[str, dict[str, Any]] = {
     "ours": {
         "optimizer": "adam",
         "lr": 2e-3,
+        "generator_lr": 1e-3,
         "decay_from": 0.5,
         "batch_size": 256,
         "discriminator_steps": 3,
         "real_weight": 1.0,
         "width": 64,
         "depth": 3,
+        "leak": 0.2,
         "noise": "gaussian",
         "coordinates": "centred",
     },
     "ganlab": {
         "optimizer": "sgd",
         "lr": 0.1,
+        "generator_lr": 0.1,
         "decay_from": 1.0,
         "batch_size": 150,
         "discriminator_steps": 2,
         "real_weight": 0.95,
         "width": 8,
         "depth": 2,
+        "leak": 0.0,
         "noise": "uniform",
         "coordinates": "raw",
     },
@@ -89,9 +86,11 @@ class Config:
     batch_size: int | None = None
     """Samples per step (ours 256, ganlab 150)."""
     lr: float | None = None
-    """Learning rate of both networks (ours 0.002, ganlab 0.1)."""
+    """Learning rate of the discriminator (ours 0.002, ganlab 0.1)."""
+    generator_lr: float | None = None
+    """Learning rate of the generator (ours 0.001: a discriminator that keeps ahead says more; ganlab 0.1)."""
     decay_from: float | None = None
-    """Share of training after which the learning rate falls linearly to 0 (ours 0.5, ganlab 1, which is never)."""
+    """Share of training after which both learning rates fall linearly to 0 (ours 0.5, ganlab 1, which is never)."""
     optimizer: Literal["adam", "sgd"] | None = None
     """Optimizer of both networks (ours adam, ganlab sgd)."""
     betas: tuple[float, float] = (0.0, 0.99)
@@ -112,6 +111,8 @@ class Config:
     """Units in a hidden layer of either network (ours 64, ganlab 8)."""
     depth: int | None = None
     """Hidden layers of either network (ours 3, ganlab 2)."""
+    leak: float | None = None
+    """Slope of the discriminator's ReLU below 0 (ours 0.2, so that no unit dies; ganlab 0)."""
     coordinates: Literal["centred", "raw"] | None = None
     """What the networks see: 4 (x - 1/2) (ours), or x itself, with tanh at the generator's end (ganlab)."""
     evaluate_every: int = 100
@@ -140,6 +141,7 @@ class Config:
             "iterations": (1, 10_000_000),
             "batch_size": (2, 1_000_000),
             "lr": (1e-9, 100),
+            "generator_lr": (1e-9, 100),
             "decay_from": (0, 1),
             "discriminator_steps": (1, 1000),
             "generator_steps": (1, 1000),
@@ -147,6 +149,7 @@ class Config:
             "penalty": (0, 1e6),
             "width": (1, 4096),
             "depth": (1, 50),
+            "leak": (0, 1),
             "evaluate_every": (1, 10_000_000),
             "eval_samples": (1_000, 10_000_000),
             "transport_samples": (10, 10_000),
@@ -178,12 +181,12 @@ def players(config: Config) -> Players:
     rng, centred = generator_for(config.seed, "weights", 0), config.coordinates == "centred"
     device = resolve_device(config.device)
     generator = Generator(config.noise_dim, config.width, config.depth, centred, rng).to(device)
-    discriminator = Discriminator(config.width, config.depth, centred, rng).to(device)
+    discriminator = Discriminator(config.width, config.depth, config.leak, centred, rng).to(device)
 
     def optimizer(network: nn.Module) -> torch.optim.Optimizer:
         if config.optimizer == "adam":
-            return torch.optim.Adam(network.parameters(), config.lr, betas=config.betas, fused=True)
-        return torch.optim.SGD(network.parameters(), config.lr, fused=True)
+            return torch.optim.Adam(network.parameters(), betas=config.betas, fused=True)
+        return torch.optim.SGD(network.parameters(), fused=True)
 
     return Players(generator, discriminator, optimizer(generator), optimizer(discriminator))
 
@@ -209,14 +212,6 @@ def generator_loss(loss: str, fake: Tensor) -> Tensor:
     return -fake
 
 
-def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor, rng: torch.Generator) -> Tensor:
-    """E (|grad f(x^)| - 1)^2 at a random point x^ between each real and fake sample [B, 2]: Gulrajani 2017, eq. 3."""
-    share = torch.rand(len(real), 1, generator=rng, device=real.device)
-    between = (share * real + (1 - share) * fake).requires_grad_()  # [B, 2]
-    (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)  # [B, 2]
-    return ((slope.norm(dim=1) - 1) ** 2).mean()
-
-
 def arrows(discriminator: nn.Module, loss: str, fake: Tensor) -> Tensor:
     """Minus the gradient of the generator's loss at each fake [n, 2]: where the discriminator pushes it [n, 2]."""
     fake = fake.detach().requires_grad_()
@@ -237,9 +232,9 @@ def iteration(config: Config, players: Players, rng: torch.Generator, step: int)
     """The discriminator's steps, then the generator's (Goodfellow 2014, algorithm 1): the last loss of each [2]."""
     generator, discriminator, generator_optimizer, discriminator_optimizer = players
     left = 1 - step / config.iterations
-    lr = config.lr * (min(1.0, left / (1 - config.decay_from)) if config.decay_from < 1 else 1.0)
-    for group in generator_optimizer.param_groups + discriminator_optimizer.param_groups:
-        group["lr"] = lr
+    decay = min(1.0, left / (1 - config.decay_from)) if config.decay_from < 1 else 1.0
+    generator_optimizer.param_groups[0]["lr"] = config.generator_lr * decay
+    discriminator_optimizer.param_groups[0]["lr"] = config.lr * decay
 
     n = config.batch_size * config.discriminator_steps
     with torch.no_grad():
@@ -249,7 +244,8 @@ def iteration(config: Config, players: Players, rng: torch.Generator, step: int)
         scores = discriminator(torch.cat([real, fake]))  # [2 B]
         d_loss = discriminator_loss(config.loss, *scores.split(config.batch_size), config.real_weight)
         if config.loss == "wgan-gp":
-            d_loss = d_loss + config.penalty * gradient_penalty(discriminator, real, fake, rng)
+            share = torch.rand(len(real), generator=rng, device=rng.device)
+            d_loss = d_loss + config.penalty * gradient_penalty(discriminator, real, fake, share).mean()
         discriminator_optimizer.zero_grad()
         d_loss.backward()
         require_finite(step, discriminator.parameters(), discriminator_loss=d_loss)
@@ -337,32 +333,44 @@ def evaluate(run: Run, config: Config, players: Players, done: int) -> None:
 # The answers.
 
 
-def discussion(config: Config, metrics: pd.DataFrame, floors: pd.DataFrame) -> list[str]:
-    """The assignment's three questions, answered with the means over the last tenth of the evaluations."""
-    late, early = metrics.tail(max(1, len(metrics) // 10)), metrics.head(max(2, len(metrics) // 10))
+def answers(metrics: pd.DataFrame, floors: pd.DataFrame) -> pd.DataFrame:
+    """Each measure in the first and in the last tenth of the evaluations, beside its floor: means and deviations."""
+    tenth = max(1, len(metrics) // 10)
+    early, late = metrics.head(tenth), metrics.tail(tenth)
+    columns = {"first_tenth": early.mean(), "last_tenth": late.mean(), "last_tenth_std": late.std(ddof=1)}
+    table = pd.DataFrame({**columns, "floor": floors.mean(), "floor_std": floors.std(ddof=1)})
+    return table.loc[metrics.columns.drop("iteration")].rename_axis("measure")
+
+
+def discussion(config: Config, table: pd.DataFrame) -> list[str]:
+    """The assignment's three questions, answered with `answers`."""
+    value, spread, floor, floor_spread = (table[c] for c in ("last_tenth", "last_tenth_std", "floor", "floor_std"))
 
     def against_floor(name: str, unit: str) -> str:
-        value, floor, spread = late[name].mean(), floors[name].mean(), floors[name].std(ddof=1)
-        return f"{name.upper()} {value:.4f}{unit} ({value / floor:.1f} x its floor {floor:.4f} ± {spread:.4f})"
+        found = f"{name.upper()} {value[name]:.4f} ± {spread[name]:.4f}{unit}"
+        return f"{found} ({value[name] / floor[name]:.1f} x its floor {floor[name]:.4f} ± {floor_spread[name]:.4f})"
 
-    ratio = late["w1"].mean() / floors["w1"].mean()
-    close = "indistinguishable by transport" if ratio < 1.2 else "close" if ratio < 3 else "still apart"
-    length, before = late["gradient_at_fakes"].mean(), early["gradient_at_fakes"].mean()
+    distances = ["kl", "js", "w1"]
+    if (value[distances] <= floor[distances] + 2 * floor_spread[distances]).all():
+        close = "as close as two real samples are"
+    else:
+        close = "close, not equal" if value["w1"] < 3 * floor["w1"] else "still apart"
+    length, before = value["gradient_at_fakes"], table["first_tenth"]["gradient_at_fakes"]
     if length < before / 3:
         meaning = "short: the discriminator is nearly flat where the fakes are, little pushes them on"
     else:
         meaning = "still long: the discriminator keeps pushing, so the fakes keep moving with the learning rate"
-    accuracy, best = late["accuracy"].mean(), late["optimal_accuracy"].mean()
     coin = 0.5 / (2 * config.eval_samples) ** 0.5
-    can = "hardly can" if accuracy < 0.55 else "still can"
+    can = "hardly can" if value["accuracy"] < 0.55 else "still can"
     first = f"Real and fake are {close}: {against_floor('kl', ' nats')}, {against_floor('js', ' nats')}, "
     return [
         first + against_floor("w1", "") + ".",
         f"The gradient at the fakes is {length:.3g} long, {before:.3g} in the first tenth of training; {meaning}.",
-        f"The discriminator {can} tell: right on {accuracy:.1%} of fresh samples (a coin: 50 ± {coin:.1%}). The best "
-        f"that sees only the grid cell: {best:.1%}, and {floors['optimal_accuracy'].mean():.1%} on real against real.",
-        f"Modes covered {late['modes'].mean():.1f} of {TARGETS[config.target].parts}; high-quality samples "
-        f"{late['quality'].mean():.1%} (of real ones {floors['quality'].mean():.1%}).",
+        f"The discriminator {can} tell: right on {value['accuracy']:.1%} of fresh samples (a coin: 50 ± {coin:.1%}). "
+        f"The best that sees only the grid cell: {value['optimal_accuracy']:.1%}, and {floor['optimal_accuracy']:.1%} "
+        "on real against real.",
+        f"Modes covered {value['modes']:.1f} of {TARGETS[config.target].parts}; high-quality samples "
+        f"{value['quality']:.1%} (of real ones {floor['quality']:.1%}).",
     ]
 
 
@@ -389,7 +397,7 @@ def draw(run: Run, config: Config, generator: nn.Module) -> None:
     equilibrium = {"gan": ((1 + config.real_weight) * np.log(2), np.log(2)), "least-squares": (0.25, 0.125)}
     plots_gan2d.losses(kept["losses"], metrics, equilibrium.get(config.loss), run.folder / "losses.png")
 
-    title = f"A GAN learns {TITLES[config.target]}: loss {config.loss}"
+    title = f"A GAN in the plane: target {config.target}, loss {config.loss}"
     text = (
         "Real samples are green, fake ones purple; each fake follows one noise vector. The background is the "
         "discriminator, green where it says real; the arrows show where it pushes the fakes. Bands: the values that "
@@ -444,6 +452,7 @@ def tabulate(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def main(config: Config) -> None:
+    """Train one GAN and draw it, or compare many."""
     torch.set_num_threads(1)  # the networks are too small to share
     if config.is_comparison:
         compare(config)
@@ -456,7 +465,9 @@ def main(config: Config) -> None:
 
         # Figures and answers.
         draw(run, config, networks.generator)
-        for line in discussion(config, run.rows("metrics"), run.rows("floors")):
+        table = answers(run.rows("metrics"), run.rows("floors"))
+        write_file(run.folder / "answers.csv", table.to_csv(float_format="%.5g").encode())
+        for line in discussion(config, table):
             run.say(line)
 
 

@@ -72,6 +72,7 @@ class _Scene:
         axes.grid(False)
 
     def show(self, index: int) -> None:
+        """Move to frame `index`; an arrow is at most 2 `ARROW` long."""
         frames = self.frames
         steps = frames.arrows[index] * ARROW / frames.long
         length = np.linalg.norm(steps, axis=1, keepdims=True)
@@ -93,10 +94,10 @@ def snapshots(frames: Frames, path: Path) -> None:
         axis.set_title(f"iteration {frames.iterations[index]:,}   (mean gradient {length:.2g})")
         axis.label_outer()
     figure.colorbar(scene.surface, ax=axes, label=frames.surface_label, shrink=0.8, aspect=30)
-    note = f"arrows: minus the gradient of the generator's loss; {ARROW:g} of the plane stands for {frames.long:.2g}"
+    note = f"arrows: minus the gradient of the generator's loss; one {ARROW:g} long stands for {frames.long:.2g}"
     handles = [*axes[0].get_legend_handles_labels()[0]]
     figure.legend(handles=handles, loc="outside lower left", ncols=2, markerscale=2.5)
-    figure.text(0.99, 0.015, f"{note}, twice that at most", ha="right", color=GREY)
+    figure.text(0.99, 0.015, f"{note}, longer than {2 * ARROW:g} is cut", ha="right", color=GREY)
     save(figure, path)
 
 
@@ -111,7 +112,8 @@ def manifold(noise_edges: np.ndarray, images: np.ndarray, real: np.ndarray, path
     figure, (before, after) = plt.subplots(1, 2, figsize=(11, 5.6), layout="compressed")
     if images.ndim == 3:
         square = np.stack(np.meshgrid(noise_edges, noise_edges, indexing="ij"), 2)
-        before.add_collection(PolyCollection(_quads(square), facecolors=_shades(square), edgecolors=PURPLE, lw=0.2))
+        even = PolyCollection(_quads(square), facecolors=to_rgba(PURPLE, 0.3), edgecolors=PURPLE, lw=0.3)
+        before.add_collection(even)
         after.add_collection(PolyCollection(_quads(images), facecolors=_shades(images), edgecolors="none"))
         before.set(ylabel="noise, second coordinate (cumulative probability)")
     else:
@@ -151,7 +153,7 @@ def _opacity(density: np.ndarray) -> np.ndarray:
 
 
 def _band(axis: Axes, floors: pd.DataFrame, name: str, colour: str, label: str) -> None:
-    """The floor's mean ± 2 standard deviations over its draws."""
+    """The floor: its mean over the draws as a line, ± 2 standard deviations as a band."""
     mean, spread = floors[name].mean(), floors[name].std(ddof=1)
     axis.axhspan(mean - 2 * spread, mean + 2 * spread, color=colour, alpha=0.22, lw=0)
     axis.axhline(mean, color=colour, lw=0.8, ls=":", label=label)
@@ -171,13 +173,13 @@ def divergences(metrics: pd.DataFrame, floors: pd.DataFrame, n: int, n_transport
     x = metrics["iteration"]
     for name, label, colour in (("kl", "KL(real || fake)", BLUE), ("js", "JS", ORANGE)):
         axes[0].plot(x, metrics[name], color=colour, label=label)
-        _band(axes[0], floors, name, colour, f"{label}, real against real")
+        _band(axes[0], floors, name, colour, f"{label}, real against real (band: ± 2 std)")
     axes[0].axhline(math.log(2), color=GREY, lw=0.8, ls="--", label="log 2, the most JS can be")
     _log(axes[0])
     axes[0].set(ylabel="divergence [nats]")
     axes[0].set_title(f"on a grid, {n:,} samples each")
     axes[1].plot(x, metrics["w1"], color=BLUE, label="W1")
-    _band(axes[1], floors, "w1", BLUE, "real against real")
+    _band(axes[1], floors, "w1", BLUE, "real against real (band: ± 2 std)")
     _log(axes[1])
     axes[1].set(ylabel="W1 [units of the plane]")
     axes[1].set_title(f"exact transport, {n_transport:,} samples each")
@@ -189,7 +191,7 @@ def divergences(metrics: pd.DataFrame, floors: pd.DataFrame, n: int, n_transport
     axes[2].set_title("telling real from fake")
     for axis in axes:
         axis.set_xlabel("iteration")
-        axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(-0.02, -0.16), ncols=2)
+        axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.14))
     save(figure, path)
 
 
@@ -250,7 +252,7 @@ def playback(frames: Frames, metrics: pd.DataFrame, floors: pd.DataFrame, title:
     for name in ("divergence", "w1", "loss"):
         axes[name].set_xlim(axes["w1"].get_xlim())
         markers.append(axes[name].axvline(0, color=INK, lw=1))
-        axes[name].legend(fontsize=8, ncols=2, loc="upper right")
+        axes[name].legend(fontsize=8, ncols=2, loc="center right" if name == "loss" else "upper right")
     pictures = []
     figure.set_dpi(120)
     for index, iteration in enumerate(frames.iterations):

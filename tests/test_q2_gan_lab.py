@@ -20,15 +20,16 @@ from PIL import Image
 from common import grid_divergences
 from common.checkpoints import listing, load
 from common.cli import TrainingFailed, parse
+from common.losses import gradient_penalty
 from common.run import Run, generator_for
 from common.toy import TARGETS
 from q2_gan_lab import (
     Config,
+    answers,
     arrows,
     discriminator_loss,
     discussion,
     generator_loss,
-    gradient_penalty,
     main,
     players,
     tabulate,
@@ -109,31 +110,21 @@ def test_the_best_discriminator_is_p_over_p_plus_q(loss, at_equilibrium):
     assert float(discriminator_loss(loss, flat, flat)) == pytest.approx(at_equilibrium)
 
 
-def test_penalty_of_a_linear_critic():
-    """f(x) = a.x has slope |a| everywhere, so the penalty is (|a| - 1)^2 and its gradient 2 (|a| - 1) a / |a|."""
-    critic = torch.nn.Sequential(torch.nn.Linear(2, 1, bias=False), torch.nn.Flatten(0))
-    critic[0].weight.data = torch.tensor([[3.0, -4.0]])
-    real, fake = torch.rand(20, 2), torch.rand(20, 2)
-    penalty = gradient_penalty(critic, real, fake, generator_for(0, "test", 0))
-    assert float(penalty.detach()) == pytest.approx(16)
-    penalty.backward()
-    assert critic[0].weight.grad.flatten().tolist() == pytest.approx([8 * 0.6, -8 * 0.8])
-
-
-def test_penalty_looks_between_each_pair_at_a_place_of_its_own():
+def test_each_pair_has_its_penalty_at_a_place_of_its_own(tmp_path, monkeypatch):
     seen = []
 
-    def critic(x):
-        seen.append(x.detach())
-        return (x**2).sum(1)
+    def recorded(critic, real, fake, share):
+        seen.append((real, fake, share))
+        return gradient_penalty(critic, real, fake, share)
 
-    real, fake = torch.ones(200, 2), torch.zeros(200, 2)
-    gradient_penalty(critic, real, fake, generator_for(0, "test", 0))
-    share = seen[0][:, 0]
-    assert torch.equal(seen[0][:, 0], seen[0][:, 1])  # on the segment
-    assert 0 <= float(share.min()) < 0.05
-    assert 0.95 < float(share.max()) <= 1
-    assert float(share.mean()) == pytest.approx(0.5, abs=0.1)
+    monkeypatch.setattr("q2_gan_lab.gradient_penalty", recorded)
+    run_once(small(tmp_path / "run", loss="wgan-gp", iterations=1, batch_size=200, discriminator_steps=2))
+    assert len(seen) == 2
+    for real, fake, share in seen:
+        assert real.shape == fake.shape == (200, 2)
+        assert share.unique().numel() == 200
+        assert float(share.mean()) == pytest.approx(0.5, abs=0.1)
+    assert not torch.equal(seen[0][2], seen[1][2])
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -162,8 +153,8 @@ def test_presets_and_flags():
     assert (lab.width, lab.depth, lab.real_weight, lab.noise, lab.coordinates) == (8, 2, 0.95, "uniform", "raw")
     assert Config(preset="ganlab", lr=0.3).lr == 0.3
     assert Config(preset="ganlab", lr=0.3).batch_size == 150
-    optimizer = players(lab).generator_optimizer
-    assert (type(optimizer), optimizer.param_groups[0]["lr"]) == (torch.optim.SGD, 0.1)
+    assert (lab.generator_lr, lab.leak, lab.decay_from) == (0.1, 0, 1)
+    assert type(players(lab).generator_optimizer) is torch.optim.SGD
     assert Config(loss="all").lr is None  # each run of a comparison finds its own
 
 
@@ -223,18 +214,17 @@ def test_recorded_losses_are_means_over_the_interval(tmp_path):
     assert metrics["discriminator_loss"].isna().tolist() == [True, False, False, False]
 
 
-def test_learning_rate_falls_to_zero(tmp_path):
-    config = small(tmp_path / "a", iterations=10, decay_from=0.5, lr=0.01)
-    networks = players(config)
+def test_learning_rates_fall_to_zero(tmp_path):
+    config = small(tmp_path / "a", iterations=10, decay_from=0.5, lr=0.01, generator_lr=0.03, discriminator_steps=1)
+    networks, rates = players(config), {}
+    for name, optimizer in list(networks._asdict().items())[2:]:
+        seen = rates.setdefault(name, [])
+        optimizer.register_step_pre_hook(lambda o, *_, seen=seen: seen.append(o.param_groups[0]["lr"]))
     with Run(config, "q2_gan_lab", **networks._asdict()) as run:
-        rates = []
-        step = networks.generator_optimizer.step
-        networks.generator_optimizer.step = lambda: (
-            rates.append(networks.generator_optimizer.param_groups[0]["lr"]),
-            step(),
-        )
         train(run, config, networks)
-    assert rates == pytest.approx([0.01] * 6 + [0.008, 0.006, 0.004, 0.002])
+    shares = [1] * 6 + [0.8, 0.6, 0.4, 0.2]
+    assert rates["discriminator_optimizer"] == pytest.approx([0.01 * share for share in shares])
+    assert rates["generator_optimizer"] == pytest.approx([0.03 * share for share in shares])
 
 
 def test_a_diverged_training_says_so(tmp_path):
@@ -262,6 +252,8 @@ def test_a_run_writes_everything(finished):
         assert (folder / name).stat().st_size > 5_000
     assert len(pd.read_csv(folder / "metrics.csv")) == 5
     assert len(pd.read_csv(folder / "floors.csv")) == 10
+    table, metrics = (pd.read_csv(folder / f"{name}.csv") for name in ("answers", "metrics"))
+    assert table.set_index("measure")["last_tenth"]["w1"] == pytest.approx(metrics["w1"].iloc[-1], rel=1e-4)
     with Image.open(folder / "training.gif") as gif:
         assert gif.n_frames == 5
     assert all(said in printed for said in ("Real and fake are", "its floor", "gradient at the fakes", "fresh samples"))
@@ -269,9 +261,8 @@ def test_a_run_writes_everything(finished):
 
 def test_a_second_run_draws_again_and_trains_no_more(finished, capsys):
     folder, flags, printed = finished
-    before = {
-        name: (folder / name).read_bytes() for name in ("metrics.csv", "floors.csv", "training.html", "manifold.png")
-    }
+    kept = ("metrics.csv", "floors.csv", "answers.csv", "training.html", "manifold.png")
+    before = {name: (folder / name).read_bytes() for name in kept}
     (folder / "training.html").unlink()
     checkpoints = {path: path.stat().st_mtime_ns for path in listing(folder / "checkpoints")}
     main(parse(Config, "", list(map(str, flags))))
@@ -352,10 +343,14 @@ def test_discussion_follows_the_numbers():
     floors = pd.DataFrame({n: [0.01, 0.012] for n in ("kl", "js", "w1", "optimal_accuracy", "quality")})
     start = {"kl": 1.0, "js": 0.5, "w1": 0.4, "gradient_at_fakes": 1.0, "accuracy": 0.9, "optimal_accuracy": 0.95}
     good = {"kl": 0.01, "js": 0.01, "w1": 0.011, "gradient_at_fakes": 0.01, "accuracy": 0.5, "optimal_accuracy": 0.52}
-    rest = {"modes": 10, "quality": 0.9}
-    near = "\n".join(discussion(Config(), pd.DataFrame([start | rest] * 2 + [good | rest] * 8), floors))
-    far = "\n".join(discussion(Config(), pd.DataFrame([start | rest] * 10), floors))
-    assert "indistinguishable by transport" in near
+    rest = {"modes": 10, "quality": 0.9, "iteration": 0}
+    biased = good | rest | {"js": 0.02, "w1": 0.03}
+    middle = "\n".join(discussion(Config(), answers(pd.DataFrame([biased] * 20), floors)))
+    near = "\n".join(discussion(Config(), answers(pd.DataFrame([start | rest] * 2 + [good | rest] * 18), floors)))
+    far = "\n".join(discussion(Config(), answers(pd.DataFrame([start | rest] * 20), floors)))
+    assert "as close as two real samples" in near
+    assert "W1 0.0110 ± 0.0000 (1.0 x its floor 0.0110 ± 0.0014)" in near
+    assert "close, not equal" in middle
     assert "short" in near
     assert "hardly can" in near
     assert "still apart" in far

@@ -86,7 +86,7 @@ def test_sampling_is_a_function_of_the_generator():
 def test_networks(centred):
     def build(seed):
         rng = generator_for(seed, "weights", 0)
-        return Generator(2, 8, 2, centred, rng), Discriminator(8, 2, centred, rng)
+        return Generator(2, 8, 2, centred, rng), Discriminator(8, 2, 0.2, centred, rng)
 
     generator, discriminator = build(0)
     z = 100 * torch.randn(50, 2, generator=generator_for(0, "test", 0))
@@ -94,6 +94,6 @@ def test_networks(centred):
     assert x.shape == (50, 2)
     assert discriminator(x).shape == (50,)
     assert bool((x.abs() <= 1).all()) != centred  # tanh only in raw coordinates
-    assert sum(isinstance(layer, torch.nn.ReLU) for layer in generator.layers) == 2
+    assert sum(isinstance(layer, torch.nn.LeakyReLU) for layer in generator.layers) == 2
     assert torch.equal(build(0)[0](z), x)
     assert not torch.equal(build(1)[0](z), x)
