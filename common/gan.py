@@ -150,7 +150,7 @@ def write_results(run: Run, generator: Generator, average: MovingAverage) -> Non
         to_unit_range(draw(average.network, interpolation_paths(noise_for(run, "paths", 16)))),
         12,
         folder / "interpolation.png",
-        "Each row: a path between two latent points, averaged weights",
+        "Rows: paths between two latent points",
     )
 
 
