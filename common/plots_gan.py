@@ -70,8 +70,8 @@ def dcgan_curves(losses: pd.DataFrame, metrics: pd.DataFrame, path: Path) -> Non
     names = {"train_called_real": (GREY, "training images"), "test_called_real": (RED, "held-out test images")}
     for name, (color, label) in {**names, "fake_called_real": (PURPLE, "fakes")}.items():
         axes[2].plot(metrics["epoch"], 100 * metrics[name], "o-", ms=4, color=color, label=label)
-    axes[2].set(title="Share that the discriminator calls real", xlabel="epoch", ylabel="%", ylim=(-3, 103))
-    axes[2].legend(loc="best")
+    axes[2].set(title="Share that the discriminator calls real", xlabel="epoch", ylabel="%", ylim=(-3, 116))
+    axes[2].legend(loc="upper center", ncols=3)
     save(figure, path)
 
 

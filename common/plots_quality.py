@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.ticker import LogLocator
 
 from common.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, save, tile
 
@@ -40,8 +41,9 @@ def quality(rows: pd.DataFrame, path: Path) -> None:
             )
     axes[0].set(title="Against epochs", xlabel="epoch", ylabel=FRECHET, yscale="log")
     axes[1].set(title="Against training time", xlabel="minutes of training")
+    axes[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes[0].yaxis.set_major_formatter("{x:g}")
-    axes[0].yaxis.set_minor_formatter("{x:g}")
+    axes[0].yaxis.set_minor_formatter("")
     for axis in axes:
         axis.set_xlim(left=0)
     axes[1].legend(title="weights")
