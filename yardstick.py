@@ -5,7 +5,7 @@ training images (the floor), damaged test images, and images that no generator s
 Fréchet distance can be read.
 
     python yardstick.py
-    python yardstick.py --epochs 2 --out /tmp/yardstick
+    python yardstick.py --epochs 2 --out outputs/yardstick_short
 
 Writes to --out: metrics.csv (a row per epoch), classifier.pt, scale.csv, scale.png, config.json, environment.json and
 checkpoints/. The weights in use are those of common/fashion_classifier.pt; another machine trains slightly other ones.
