@@ -369,6 +369,7 @@ def say_answers(config: Config, run: Run) -> None:
 
 
 def main(config: Config) -> None:
+    """Compute every table, draw every figure, say the answers."""
     torch.set_num_threads(1)  # the networks are so small that more threads mostly wait for each other
     with Run(config, "q1_divergences") as run:
         # Compute: one table after another; a part that is stopped leaves no row and begins again.

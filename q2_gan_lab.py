@@ -33,6 +33,7 @@ from common.checkpoints import write_file
 from common.cli import launch, require, require_range, resolve_device
 from common.losses import gradient_penalty
 from common.run import Run, generator_for, require_finite
+from common.schedule import linear_decay
 from common.toy import TARGETS, Discriminator, Generator
 
 LOSSES = ("gan", "least-squares", "wgan-gp")
@@ -231,10 +232,8 @@ def draw_noise(config: Config, n: int, rng: torch.Generator) -> Tensor:
 def iteration(config: Config, players: Players, rng: torch.Generator, step: int) -> Tensor:
     """The discriminator's steps, then the generator's (Goodfellow 2014, algorithm 1): the last loss of each [2]."""
     generator, discriminator, generator_optimizer, discriminator_optimizer = players
-    left = 1 - step / config.iterations
-    decay = min(1.0, left / (1 - config.decay_from)) if config.decay_from < 1 else 1.0
-    generator_optimizer.param_groups[0]["lr"] = config.generator_lr * decay
-    discriminator_optimizer.param_groups[0]["lr"] = config.lr * decay
+    for optimizer, peak in ((generator_optimizer, config.generator_lr), (discriminator_optimizer, config.lr)):
+        optimizer.param_groups[0]["lr"] = linear_decay(step, config.iterations, peak, config.decay_from)
 
     n = config.batch_size * config.discriminator_steps
     with torch.no_grad():

@@ -34,6 +34,7 @@ from common.data import (
     draw_labelled,
     load_fashion_mnist,
     shift_and_flip,
+    to_uint8,
     to_unit_range,
 )
 from common.losses import gaussian_reconstruction, kl_to_standard_normal, reparameterize
@@ -222,7 +223,7 @@ def measure_quality(run: Run, vae: VAE) -> None:
     for i in range(metrics.SEEDS):
         shape = run.config.quality_samples, run.config.latent_dim
         z = torch.randn(shape, generator=run.rng("quality", i), device=run.device)
-        images = torch.cat([(vae.decode(part) * 255).round().to(torch.uint8) for part in z.split(1000)])
+        images = torch.cat([to_uint8(vae.decode(part)) for part in z.split(1000)])
         rows.append(metrics.score(images))
     vae.train()
     run.record("quality", epoch=run.config.epochs, seconds=run.seconds, **metrics.with_spread(rows))

@@ -24,7 +24,7 @@ from torch.nn.functional import conv2d, cross_entropy
 from common import plots_quality
 from common.checkpoints import write_file
 from common.cli import launch, require_range, resolve_device
-from common.data import Split, batch_indices, load_fashion_mnist, shift, to_unit_range
+from common.data import Split, batch_indices, load_fashion_mnist, shift, to_uint8, to_unit_range
 from common.metrics import N_SAMPLES, SEEDS, FashionClassifier, score, with_spread
 from common.run import Run, generator_for, require_finite
 from common.schedule import one_cycle
@@ -95,11 +95,6 @@ def train(run: Run, classifier: FashionClassifier, optimizer: torch.optim.Optimi
             }
             run.record("metrics", epoch=epoch, seconds=run.seconds, **row)
             run.report(epoch, config.epochs, **row)
-
-
-def to_uint8(x: torch.Tensor) -> torch.Tensor:
-    """Pixels in [0, 1], cut off where they are not, as uint8."""
-    return (x.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 def blur(images: torch.Tensor, sigma: float) -> torch.Tensor:

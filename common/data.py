@@ -138,6 +138,11 @@ def to_unit_range(images: torch.Tensor) -> torch.Tensor:
     return images.float() / 255
 
 
+def to_uint8(x: torch.Tensor) -> torch.Tensor:
+    """Pixels in [0, 1], cut off where they are not, as uint8 0-255: the inverse of `to_unit_range`."""
+    return (x.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
 def shift(images: torch.Tensor, generator: torch.Generator, reach: int = 2) -> torch.Tensor:
     """Move every image by up to `reach` pixels each way, zeros coming in.
 

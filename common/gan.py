@@ -12,7 +12,7 @@ from torch import nn
 from common import metrics, plots, plots_gan, plots_quality
 from common.checkpoints import write_file
 from common.cli import BadInput, require, require_range
-from common.data import load_fashion_mnist, to_unit_range
+from common.data import load_fashion_mnist, to_uint8, to_unit_range
 from common.models import Generator, MovingAverage
 from common.run import Run, generator_for
 
@@ -53,7 +53,7 @@ def draw(generator: Generator, noise: torch.Tensor) -> torch.Tensor:
     """
     was_training = generator.training
     generator.eval()
-    images = [(generator(z) * 255).round().to(torch.uint8).cpu() for z in noise.split(1000)]
+    images = [to_uint8(generator(z)).cpu() for z in noise.split(1000)]
     generator.train(was_training)
     return torch.cat(images)
 

@@ -156,7 +156,7 @@ class FromImage(torch.autograd.Function):
     def backward(ctx, output: torch.Tensor) -> tuple:
         x, weight = ctx.saved_tensors
         of_x, of_weight, of_bias = ctx.needs_input_grad
-        rest = _convolution_backward(output, x, weight, False, [False, of_weight, of_bias])
+        rest = convolution_backward(output, x, weight, False, [False, of_weight, of_bias])
         return transposed_to_image(output, weight) if of_x else None, *rest[1:]
 
 
@@ -173,7 +173,7 @@ class ToImage(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, output: torch.Tensor) -> tuple:
-        return _convolution_backward(output, *ctx.saved_tensors, True, list(ctx.needs_input_grad))
+        return convolution_backward(output, *ctx.saved_tensors, True, list(ctx.needs_input_grad))
 
 
 def transposed_to_image(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -192,10 +192,17 @@ def transposed_to_image(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return fold(taps.transpose(1, 2), (2 * height, 2 * width), 5, padding=2, stride=2)
 
 
-def _convolution_backward(
+def convolution_backward(
     output: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, transposed: bool, wanted: list[bool]
 ) -> tuple:
-    """Gradients at x, weight and bias of a convolution 5 x 5 that halves the size, or of a transposed one."""
+    """Gradients at x, weight and bias of a convolution 5 x 5 that halves the size, or of a transposed one.
+
+    Args:
+        output: the gradient at its value, [B, C, H, W].
+        x: its input.
+        weight: [C, C_in, 5, 5]; transposed [C_in, C, 5, 5].
+        wanted: which of the three; the others are None.
+    """
     more, biases = [int(transposed)] * 2, [weight.shape[int(transposed)]]
     return torch.ops.aten.convolution_backward(
         output, x, weight, biases, [2, 2], [2, 2], [1, 1], transposed, more, 1, wanted

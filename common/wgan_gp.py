@@ -17,7 +17,7 @@ weight gradient per layer: 3 + 3 + 1 + 3 = 10 passes of B images, where automati
 import torch
 from torch.nn.functional import conv2d, leaky_relu_
 
-from common.models import SLOPE, Critic, channels_first, pixels_first, transposed_to_image
+from common.models import SLOPE, Critic, channels_first, convolution_backward, pixels_first, transposed_to_image
 
 STRIDE, PADDING = 2, 2
 
@@ -91,16 +91,11 @@ def _times_leaky_relu_slope_(x: torch.Tensor, activation: torch.Tensor) -> torch
     return torch.ops.aten.leaky_relu_backward(x, activation, SLOPE, True, grad_input=x)
 
 
-def _convolution_backward(output: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, wanted: list[bool]):
-    two = [2, 2]
-    return torch.ops.aten.convolution_backward(output, x, weight, None, two, two, [1, 1], False, [0, 0], 1, wanted)
-
-
 def _transposed(output: torch.Tensor, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """W^T output, in the shape of x."""
-    return _convolution_backward(output, x, weight, [True, False, False])[0]
+    return convolution_backward(output, x, weight, False, [True, False, False])[0]
 
 
 def _weight_gradient(output: torch.Tensor, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """The gradient of sum(output * (W * x)) with respect to W."""
-    return _convolution_backward(output, x, weight, [False, True, False])[1]
+    return convolution_backward(output, x, weight, False, [False, True, False])[1]
