@@ -4,7 +4,9 @@ import copy
 
 import torch
 from torch import nn
-from torch.nn.functional import conv2d, fold, leaky_relu_, relu_
+from torch.nn.functional import leaky_relu_, linear, relu_
+
+from common.convolutions import Convolve, Transpose
 
 SLOPE = 0.2  # of LeakyReLU below zero
 
@@ -88,11 +90,14 @@ class Generator(nn.Module):
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         """z [B, latent_dim] -> images [B, 1, 28, 28] in [0, 1]; the same as `layers(z)`, faster."""
-        linear, unflatten, *inner, last, sigmoid = self.layers
-        x = unflatten(linear(z)).contiguous(memory_format=torch.channels_last)
-        for layer in inner:
-            x = relu_(x) if isinstance(layer, nn.ReLU) else layer(x)  # [B, 4w, 4, 4] to [B, w, 14, 14]
-        return sigmoid(ToImage.apply(x, last.weight, last.bias))
+        first, unflatten, *rest, sigmoid = self.layers
+        x = unflatten(first(z)).contiguous(memory_format=torch.channels_last)
+        for layer in rest:  # [B, 4w, 4, 4] to [B, 1, 28, 28]
+            if isinstance(layer, nn.ConvTranspose2d):
+                x = Transpose.apply(x, layer.weight, layer.bias)
+            else:
+                x = relu_(x) if isinstance(layer, nn.ReLU) else layer(x)
+        return sigmoid(x)
 
 
 class Critic(nn.Module):
@@ -121,14 +126,13 @@ class Critic(nn.Module):
         so that each has its own statistics: the same as one call for each, joined.
         """
         x = torch.cat(batches)
-        for i, (convolution, norm) in enumerate(zip(self.convolutions, self.norms, strict=True)):
-            # [B, w, 14, 14], [B, 2w, 7, 7], [B, 4w, 4, 4]
-            x = convolution(x) if i else FromImage.apply(x, convolution.weight, convolution.bias)
+        for layer, norm in zip(self.convolutions, self.norms, strict=True):
+            x = Convolve.apply(x, layer.weight, layer.bias)  # [B, w, 14, 14], [B, 2w, 7, 7], [B, 4w, 4, 4]
             if isinstance(norm, nn.BatchNorm2d):
                 x = torch.cat([norm(part) for part in x.chunk(len(batches))])
             x = leaky_relu_(x, SLOPE)
         flat = x.permute(0, 2, 3, 1).flatten(1)
-        return nn.functional.linear(flat, pixels_first(self.linear.weight), self.linear.bias).squeeze(1)
+        return linear(flat, pixels_first(self.linear.weight), self.linear.bias).squeeze(1)
 
 
 def pixels_first(weight: torch.Tensor) -> torch.Tensor:
@@ -139,74 +143,6 @@ def pixels_first(weight: torch.Tensor) -> torch.Tensor:
 def channels_first(weight: torch.Tensor) -> torch.Tensor:
     """The inverse of `pixels_first`."""
     return weight.view(16, -1).T.reshape(1, -1)
-
-
-class FromImage(torch.autograd.Function):
-    """W x, the convolution 5 x 5 of stride 2 of a one-channel image; differentiable twice.
-
-    x [B, 1, 2H, 2W], weight [C, 1, 5, 5], bias [C] -> [B, C, H, W]. The gradient at x is a matrix product.
-    """
-
-    @staticmethod
-    def forward(ctx, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(x, weight)
-        return conv2d(x, weight, bias, 2, 2)
-
-    @staticmethod
-    def backward(ctx, output: torch.Tensor) -> tuple:
-        x, weight = ctx.saved_tensors
-        of_x, of_weight, of_bias = ctx.needs_input_grad
-        rest = convolution_backward(output, x, weight, False, [False, of_weight, of_bias])
-        return transposed_to_image(output, weight) if of_x else None, *rest[1:]
-
-
-class ToImage(torch.autograd.Function):
-    """W^T x, the transposed convolution to one channel, its value a matrix product.
-
-    x [B, C, H, W], weight [C, 1, 5, 5], bias [1] -> [B, 1, 2H, 2W].
-    """
-
-    @staticmethod
-    def forward(ctx, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(x, weight)
-        return transposed_to_image(x, weight) + bias
-
-    @staticmethod
-    def backward(ctx, output: torch.Tensor) -> tuple:
-        return convolution_backward(output, *ctx.saved_tensors, True, list(ctx.needs_input_grad))
-
-
-def transposed_to_image(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """The transposed convolution to one channel, 5 x 5 and stride 2, as a matrix product: three times as fast.
-
-    A row of the product holds what one position of x adds to 25 pixels; `fold` adds up the overlaps.
-
-    Args:
-        x: [B, C, H, W]; weight: [C, 1, 5, 5].
-
-    Returns:
-        [B, 1, 2H, 2W].
-    """
-    height, width = x.shape[2:]
-    taps = x.permute(0, 2, 3, 1).flatten(1, 2) @ weight.flatten(1)  # [B, H W, 25]
-    return fold(taps.transpose(1, 2), (2 * height, 2 * width), 5, padding=2, stride=2)
-
-
-def convolution_backward(
-    output: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, transposed: bool, wanted: list[bool]
-) -> tuple:
-    """Gradients at x, weight and bias of a convolution 5 x 5 that halves the size, or of a transposed one.
-
-    Args:
-        output: the gradient at its value, [B, C, H, W].
-        x: its input.
-        weight: [C, C_in, 5, 5]; transposed [C_in, C, 5, 5].
-        wanted: which of the three; the others are None.
-    """
-    more, biases = [int(transposed)] * 2, [weight.shape[int(transposed)]]
-    return torch.ops.aten.convolution_backward(
-        output, x, weight, biases, [2, 2], [2, 2], [1, 1], transposed, more, 1, wanted
-    )
 
 
 def initialize(network: nn.Module) -> None:

@@ -15,11 +15,10 @@ weight gradient per layer: 3 + 3 + 1 + 3 = 10 passes of B images, where automati
 """
 
 import torch
-from torch.nn.functional import conv2d, leaky_relu_
+from torch.nn.functional import leaky_relu_
 
-from common.models import SLOPE, Critic, channels_first, convolution_backward, pixels_first, transposed_to_image
-
-STRIDE, PADDING = 2, 2
+from common.convolutions import convolve, transpose, weight_gradient
+from common.models import SLOPE, Critic, channels_first, pixels_first
 
 
 @torch.no_grad()
@@ -46,7 +45,7 @@ def critic_gradients(
     # Forward: h[l] of real, fake and interpolated images together, [3B, ...].
     h = [torch.cat([real, fake, weight * real + (1 - weight) * fake])]
     for layer in layers:
-        h.append(leaky_relu_(conv2d(h[-1], layer.weight, layer.bias, STRIDE, PADDING), SLOPE))
+        h.append(leaky_relu_(convolve(h[-1], layer.weight, layer.bias), SLOPE))
     flat = h[3].permute(0, 2, 3, 1).flatten(1)  # [3B, 16 * 4w], pixels before channels as they lie in memory
     value = flat @ w[0] + critic.linear.bias  # [3B]
 
@@ -57,8 +56,8 @@ def critic_gradients(
     for l in (2, 1, 0):
         deltas[l] = _times_leaky_relu_slope_(delta, h[l + 1])
         if l > 0:
-            delta = _transposed(deltas[l], h[l], layers[l].weight)
-    gradient = transposed_to_image(deltas[0][2 * b :], layers[0].weight)  # g, [B, 1, 28, 28]
+            delta = transpose(deltas[l], layers[l].weight)
+    gradient = transpose(deltas[0][2 * b :], layers[0].weight)  # g, [B, 1, 28, 28]
 
     # The penalty, and its derivative v carried forward; 0 where g is 0.
     norm = torch.linalg.vector_norm(gradient.flatten(1), dim=1)  # [B]
@@ -66,9 +65,9 @@ def critic_gradients(
     u = factor.view(-1, 1, 1, 1) * gradient
     for l, layer in enumerate(layers):
         h[l][2 * b :] = u  # takes the place of the interpolated images' h, which is needed no more
-        layer.weight.grad = _weight_gradient(deltas[l], h[l], layer.weight)
+        layer.weight.grad = weight_gradient(deltas[l], h[l])
         layer.bias.grad = deltas[l][: 2 * b].sum((0, 2, 3))
-        u = _times_leaky_relu_slope_(conv2d(u, layer.weight, None, STRIDE, PADDING), h[l + 1][2 * b :])
+        u = _times_leaky_relu_slope_(convolve(u, layer.weight), h[l + 1][2 * b :])
     of_w = sign[: 2 * b].T @ flat[: 2 * b] + u.permute(0, 2, 3, 1).flatten(1).sum(0)
     critic.linear.weight.grad = channels_first(of_w)
     critic.linear.bias.grad = torch.zeros_like(critic.linear.bias)  # f(fake) and f(real) cancel it
@@ -89,13 +88,3 @@ def _times_leaky_relu_slope_(x: torch.Tensor, activation: torch.Tensor) -> torch
     In place: at width 64 the page faults of 7 MB of fresh memory cost ten times the arithmetic.
     """
     return torch.ops.aten.leaky_relu_backward(x, activation, SLOPE, True, grad_input=x)
-
-
-def _transposed(output: torch.Tensor, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """W^T output, in the shape of x."""
-    return convolution_backward(output, x, weight, False, [True, False, False])[0]
-
-
-def _weight_gradient(output: torch.Tensor, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """The gradient of sum(output * (W * x)) with respect to W."""
-    return convolution_backward(output, x, weight, False, [False, True, False])[1]
