@@ -26,7 +26,7 @@ from common.cli import launch, resolve_device
 from common.data import batch_indices, load_fashion_mnist, to_unit_range
 from common.gan import check_config, held_out_values, keep_samples, measure_quality, sample_finished_run, write_results
 from common.losses import discriminator_losses, non_saturating_loss
-from common.models import Critic, Generator, MovingAverage, initialize
+from common.models import PRECISIONS, Critic, Generator, MovingAverage, initialize
 from common.run import Run, require_finite
 from common.schedule import linear_decay
 
@@ -63,6 +63,8 @@ class Config:
     """Decides every random number of the run."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where networks run; auto takes an accelerator where there is one."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Number format of the convolutions in training; bfloat16 is faster on accelerators and on processors with AMX."""
     out: Path = Path("outputs/q4_dcgan")
     """Folder of the run; the same command continues or reuses what is there."""
     fresh: bool = False
@@ -157,6 +159,7 @@ def main(config: Config) -> None:
     discriminator = Critic(config.width, batch_norm=True)
     for network in (generator, discriminator):
         initialize(network)
+        network.precision = PRECISIONS[config.precision]
         network.to(device, memory_format=torch.channels_last)
     average = MovingAverage(generator, config.ema_decay)
     optimizers = tuple(

@@ -71,7 +71,7 @@ def keep_samples(run: Run, epoch: int, generator: Generator, average: MovingAver
 
 
 @torch.no_grad()
-def mean_values(critic: nn.Module, images: torch.Tensor) -> torch.Tensor:
+def critic_values(critic: nn.Module, images: torch.Tensor) -> torch.Tensor:
     """The critic's value of every image [N], in evaluation mode, for images uint8 [N, 1, 28, 28]."""
     was_training = critic.training
     critic.eval()
@@ -85,7 +85,7 @@ def held_out_values(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The critic's values of training images, of as many held-out test images, and of fresh fakes, each [4000]."""
     fake = draw(generator, noise_for(run, "held out", HELD_OUT)).to(run.device)
-    return tuple(mean_values(critic, images) for images in (train[:HELD_OUT], test[:HELD_OUT], fake))
+    return tuple(critic_values(critic, images) for images in (train[:HELD_OUT], test[:HELD_OUT], fake))
 
 
 def measure_quality(run: Run, epoch: int, generator: Generator, average: MovingAverage) -> None:

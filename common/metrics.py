@@ -11,8 +11,8 @@ and recall Kynkäänniemi et al. 2019 (arXiv 1904.06991).
 import functools
 import hashlib
 import io
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 import torch
@@ -62,11 +62,23 @@ class FashionClassifier(nn.Module):
         return self.linear(self.features(x))
 
 
-class Embedding(NamedTuple):
+@dataclass(frozen=True)
+class Embedding:
     """What the classifier sees in N images: features float64 [N, 128], class probabilities float64 [N, 10]."""
 
     features: torch.Tensor
     probabilities: torch.Tensor
+
+    @functools.cached_property
+    def reach(self) -> torch.Tensor:
+        """The distance of each image to its third nearest neighbour, [N]; the nearest of all is itself."""
+        x = self.features.float()
+        return torch.cat([torch.cdist(part, x).topk(4, largest=False).values[:, 3] for part in x.split(1000)])
+
+    @functools.cached_property
+    def class_shares(self) -> torch.Tensor:
+        """The shares of the predicted classes, float64 [10]."""
+        return torch.bincount(self.probabilities.argmax(1), minlength=10).double() / len(self.probabilities)
 
 
 @functools.cache
@@ -115,27 +127,20 @@ def kernel_distance(a: torch.Tensor, b: torch.Tensor) -> float:
     return kid.kid_features_to_metric(a.float(), b.float(), **settings)[kid.KEY_METRIC_KID_MEAN]
 
 
-def precision_recall(samples: torch.Tensor, real: torch.Tensor) -> tuple[float, float]:
+def precision_recall(samples: Embedding, real: Embedding) -> tuple[float, float]:
     """Share of samples within reach of a real image, share of real images within reach of a sample.
 
-    The reach of a point is its distance to its third nearest neighbour among its own kind; [N, d] and [M, d]. The same
-    numbers as torch-fidelity's (tested), ten times as fast.
+    The reach of an image is its distance to its third nearest neighbour among its own kind. The same numbers as
+    torch-fidelity's (tested), ten times as fast.
     """
-    distances = torch.cdist(samples.float(), real.float())  # [N, M]
-    precision = (distances <= reach(real)).any(1).float().mean()
-    recall = (reach(samples) >= distances.T).any(1).float().mean()
+    distances = torch.cdist(samples.features.float(), real.features.float())  # [N, M]
+    precision = (distances <= real.reach).any(1).float().mean()
+    recall = (samples.reach >= distances.T).any(1).float().mean()
     return float(precision), float(recall)
 
 
-def reach(points: torch.Tensor) -> torch.Tensor:
-    """The distance of each point to its third nearest neighbour, [N, d] -> [N]; the nearest of all is itself."""
-    x = points.float()
-    return torch.cat([torch.cdist(part, x).topk(4, largest=False).values[:, 3] for part in x.split(1000)])
-
-
-def class_divergence(probabilities: torch.Tensor) -> float:
-    """KL(histogram of predicted classes || uniform) [nats] of [N, 10]: 0 for equal shares, log 10 for one class."""
-    shares = torch.bincount(probabilities.argmax(1), minlength=10).double() / len(probabilities)
+def class_divergence(shares: torch.Tensor) -> float:
+    """KL(shares of classes [10] || uniform) [nats]: 0 for equal shares, log 10 for one class."""
     return float(torch.special.xlogy(shares, 10 * shares).sum())
 
 
@@ -147,16 +152,15 @@ def score(images: torch.Tensor) -> dict[str, float]:
         classifier's largest probability; class_0 to class_9: shares of the predicted classes.
     """
     found, real = embed(images), reference("test")
-    precision, recall = precision_recall(found.features, real.features)
-    shares = torch.bincount(found.probabilities.argmax(1), minlength=10) / len(images)
+    precision, recall = precision_recall(found, real)
     return {
         "frechet": frechet_distance(found.features, real.features),
         "kid": kernel_distance(found.features, real.features),
         "precision": precision,
         "recall": recall,
-        "class_divergence": class_divergence(found.probabilities),
+        "class_divergence": class_divergence(found.class_shares),
         "confidence": float(found.probabilities.amax(1).mean()),
-        **{f"class_{label}": float(share) for label, share in enumerate(shares)},
+        **{f"class_{label}": float(share) for label, share in enumerate(found.class_shares)},
     }
 
 

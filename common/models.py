@@ -9,6 +9,7 @@ from torch.nn.functional import leaky_relu_, linear, relu_
 from common.convolutions import Convolve, Transpose
 
 SLOPE = 0.2  # of LeakyReLU below zero
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}  # of convolutions in training; None is that of the input
 
 
 class VAE(nn.Module):
@@ -65,7 +66,11 @@ class Generator(nn.Module):
         width: channels before the last layer; 64 in the paper's code.
         latent_dim: dimensions of the noise z; 128 in the paper's code.
         batch_norm: after every inner layer, as DCGAN asks (arXiv 1511.06434); the paper's WGAN-GP has none here.
+
+    In training mode convolutions compute in `precision`, where that is not None; weights keep theirs.
     """
+
+    precision: torch.dtype | None = None
 
     def __init__(self, width: int, latent_dim: int, batch_norm: bool) -> None:
         super().__init__()
@@ -91,13 +96,14 @@ class Generator(nn.Module):
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         """z [B, latent_dim] -> images [B, 1, 28, 28] in [0, 1]; the same as `layers(z)`, faster."""
         first, unflatten, *rest, sigmoid = self.layers
-        x = unflatten(first(z)).contiguous(memory_format=torch.channels_last)
+        dtype = computed_in(self, z)
+        x = unflatten(first(z)).to(dtype, memory_format=torch.channels_last)
         for layer in rest:  # [B, 4w, 4, 4] to [B, 1, 28, 28]
             if isinstance(layer, nn.ConvTranspose2d):
-                x = Transpose.apply(x, layer.weight, layer.bias)
+                x = Transpose.apply(x, layer.weight.to(dtype), layer.bias.to(dtype))
             else:
                 x = relu_(x) if isinstance(layer, nn.ReLU) else layer(x)
-        return sigmoid(x)
+        return sigmoid(x.to(z.dtype))
 
 
 class Critic(nn.Module):
@@ -107,7 +113,11 @@ class Critic(nn.Module):
         width: channels of the first layer; 64 in the paper's code.
         batch_norm: in the inner layers but the first, for a DCGAN discriminator; a WGAN-GP critic must not have it,
             since its penalty is on the gradient at one image.
+
+    In training mode convolutions compute in `precision`, where that is not None; weights keep theirs.
     """
+
+    precision: torch.dtype | None = None
 
     def __init__(self, width: int, batch_norm: bool = False) -> None:
         super().__init__()
@@ -126,13 +136,21 @@ class Critic(nn.Module):
         so that each has its own statistics: the same as one call for each, joined.
         """
         x = torch.cat(batches)
+        wide, dtype = x.dtype, computed_in(self, x)
+        x = x.to(dtype)
         for layer, norm in zip(self.convolutions, self.norms, strict=True):
-            x = Convolve.apply(x, layer.weight, layer.bias)  # [B, w, 14, 14], [B, 2w, 7, 7], [B, 4w, 4, 4]
+            # [B, w, 14, 14], [B, 2w, 7, 7], [B, 4w, 4, 4]
+            x = Convolve.apply(x, layer.weight.to(dtype), layer.bias.to(dtype))
             if isinstance(norm, nn.BatchNorm2d):
                 x = torch.cat([norm(part) for part in x.chunk(len(batches))])
             x = leaky_relu_(x, SLOPE)
-        flat = x.permute(0, 2, 3, 1).flatten(1)
+        flat = x.permute(0, 2, 3, 1).flatten(1).to(wide)
         return linear(flat, pixels_first(self.linear.weight), self.linear.bias).squeeze(1)
+
+
+def computed_in(network: Generator | Critic, x: torch.Tensor) -> torch.dtype:
+    """The number format of the network's convolutions for input x: its `precision` in training, otherwise that of x."""
+    return network.precision if network.training and network.precision else x.dtype
 
 
 def pixels_first(weight: torch.Tensor) -> torch.Tensor:

@@ -18,7 +18,7 @@ import torch
 from torch.nn.functional import leaky_relu_
 
 from common.convolutions import convolve, transpose, weight_gradient
-from common.models import SLOPE, Critic, channels_first, pixels_first
+from common.models import SLOPE, Critic, channels_first, computed_in, pixels_first
 
 
 @torch.no_grad()
@@ -40,35 +40,37 @@ def critic_gradients(
         gradient_norm (mean |g|), 0-d tensors.
     """
     b, weight = len(real), weight.view(-1, 1, 1, 1)
-    layers, w = critic.convolutions, pixels_first(critic.linear.weight)
+    dtype, wide = computed_in(critic, real), real.dtype
+    layers = [(layer.weight.to(dtype), layer.bias.to(dtype)) for layer in critic.convolutions]
+    w = pixels_first(critic.linear.weight)
 
     # Forward: h[l] of real, fake and interpolated images together, [3B, ...].
-    h = [torch.cat([real, fake, weight * real + (1 - weight) * fake])]
-    for layer in layers:
-        h.append(leaky_relu_(convolve(h[-1], layer.weight, layer.bias), SLOPE))
-    flat = h[3].permute(0, 2, 3, 1).flatten(1)  # [3B, 16 * 4w], pixels before channels as they lie in memory
+    h = [torch.cat([real, fake, weight * real + (1 - weight) * fake]).to(dtype)]
+    for kernel, bias in layers:
+        h.append(leaky_relu_(convolve(h[-1], kernel, bias), SLOPE))
+    flat = h[3].permute(0, 2, 3, 1).flatten(1).to(wide)  # [3B, 16 * 4w], pixels before channels as they lie in memory
     value = flat @ w[0] + critic.linear.bias  # [3B]
 
     # Backward to the activations: the loss of a real image is -f / B, of a fake one f / B; for the penalty, f itself.
     sign = w.new_tensor([-1 / b, 1 / b, 1.0]).repeat_interleave(b).unsqueeze(1)  # [3B, 1]
-    delta = (sign * w).view(3 * b, 4, 4, -1).permute(0, 3, 1, 2)
+    delta = (sign * w).to(dtype).view(3 * b, 4, 4, -1).permute(0, 3, 1, 2)
     deltas = [delta] * 3
     for l in (2, 1, 0):
         deltas[l] = _times_leaky_relu_slope_(delta, h[l + 1])
         if l > 0:
-            delta = transpose(deltas[l], layers[l].weight)
-    gradient = transpose(deltas[0][2 * b :], layers[0].weight)  # g, [B, 1, 28, 28]
+            delta = transpose(deltas[l], layers[l][0])
+    gradient = transpose(deltas[0][2 * b :], layers[0][0]).to(wide)  # g, [B, 1, 28, 28]
 
     # The penalty, and its derivative v carried forward; 0 where g is 0.
     norm = torch.linalg.vector_norm(gradient.flatten(1), dim=1)  # [B]
     factor = 2 * penalty_weight / b * (norm - 1) / norm.clamp(min=torch.finfo(norm.dtype).tiny)
-    u = factor.view(-1, 1, 1, 1) * gradient
-    for l, layer in enumerate(layers):
+    u = (factor.view(-1, 1, 1, 1) * gradient).to(dtype)
+    for l, layer in enumerate(critic.convolutions):
         h[l][2 * b :] = u  # takes the place of the interpolated images' h, which is needed no more
-        layer.weight.grad = weight_gradient(deltas[l], h[l])
-        layer.bias.grad = deltas[l][: 2 * b].sum((0, 2, 3))
-        u = _times_leaky_relu_slope_(convolve(u, layer.weight), h[l + 1][2 * b :])
-    of_w = sign[: 2 * b].T @ flat[: 2 * b] + u.permute(0, 2, 3, 1).flatten(1).sum(0)
+        layer.weight.grad = weight_gradient(deltas[l], h[l]).to(wide)
+        layer.bias.grad = deltas[l][: 2 * b].sum((0, 2, 3)).to(wide)
+        u = _times_leaky_relu_slope_(convolve(u, layers[l][0]), h[l + 1][2 * b :])
+    of_w = sign[: 2 * b].T @ flat[: 2 * b] + u.permute(0, 2, 3, 1).flatten(1).to(wide).sum(0)
     critic.linear.weight.grad = channels_first(of_w)
     critic.linear.bias.grad = torch.zeros_like(critic.linear.bias)  # f(fake) and f(real) cancel it
 

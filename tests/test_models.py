@@ -103,6 +103,28 @@ def test_the_fast_critic_can_be_differentiated_twice():
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_bfloat16_is_for_training_only(batch_norm):
+    torch.manual_seed(0)
+    for network, x in (
+        (Generator(8, 16, batch_norm), torch.randn(20, 16)),
+        (Critic(8, batch_norm), torch.rand(20, 1, 28, 28)),
+    ):
+        initialize(network)
+        exact = {mode: network.train(mode)(x).detach() for mode in (True, False)}
+        weights = [p for p in network.parameters() if p.ndim > 1]
+        gradients = torch.autograd.grad(network.train()(x).square().sum(), weights)
+        network.precision = torch.bfloat16
+        trained = network(x)
+        assert trained.dtype == torch.float32
+        assert 0 < (trained - exact[True]).norm() < 0.02 * exact[True].norm()
+        for mine, theirs in zip(torch.autograd.grad(trained.square().sum(), weights), gradients, strict=True):
+            assert mine.dtype == torch.float32
+            assert torch.nn.functional.cosine_similarity(mine.flatten(), theirs.flatten(), dim=0) > 0.99
+        if not batch_norm:  # statistics have moved
+            assert network.eval()(x).equal(exact[False])
+
+
 def test_pixels_first_is_the_order_of_channels_last_memory():
     weight, x = torch.randn(1, 3 * 16), torch.randn(2, 3, 4, 4)
     by_memory = x.permute(0, 2, 3, 1).flatten(1) @ pixels_first(weight)[0]

@@ -95,6 +95,24 @@ def test_resumed_run_equals_an_unbroken_one_bit_for_bit(module, tmp_path, monkey
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
 
 
+def test_bfloat16_trains_nearly_alike_keeps_float32_weights_and_continues(module, tmp_path, monkeypatch):
+    for name, changes in {"exact": {}, "half": {"precision": "bfloat16"}, "stopped": {"precision": "bfloat16"}}.items():
+        config = tiny(module, tmp_path / name, lr=1e-4, **changes)
+        if name == "stopped":
+            with monkeypatch.context() as patch:
+                patch.setattr(run, "CHECKPOINT_SECONDS", -1.0)
+                stop_at_call(patch, module, 20)
+                with pytest.raises(KeyboardInterrupt):
+                    module.main(config)
+        module.main(config)
+    exact, half, stopped = (newest(tmp_path / name) for name in ("exact", "half", "stopped"))
+    assert same(half, stopped)
+    losses = [pd.DataFrame(content["tables"]["losses"])["generator"].to_numpy() for content in (exact, half)]
+    assert 0 < np.abs(losses[0] - losses[1]).max() < 0.05
+    stored = torch.load(tmp_path / "half" / "generator.pt", weights_only=True)
+    assert {w.dtype for w in stored["raw"].values() if w.is_floating_point()} == {torch.float32}
+
+
 def test_measured_run_that_is_resumed_equals_an_unbroken_one(module, small_reference, tmp_path, monkeypatch):
     """Stopped in the second epoch, after the first was measured: every row of quality.csv is the same, times aside."""
     module.main(tiny(module, tmp_path / "a", quality_samples=20))
