@@ -152,8 +152,6 @@ def _taps_inside(channels: int) -> Iterator[tuple[int, int, slice, slice]]:
 
 def _library_gradient(g: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, of: int) -> torch.Tensor:
     """The library's gradient of sum(g * (W * x)) at x (of = 0) or at W (of = 1); of that argument only the shape."""
-    stride, padding = [STRIDE] * 2, [PADDING] * 2
-    wanted = [of == 0, of == 1, False]
-    return torch.ops.aten.convolution_backward(g, x, weight, None, stride, padding, [1, 1], False, [0, 0], 1, wanted)[
-        of
-    ]
+    stride, padding, wanted = [STRIDE] * 2, [PADDING] * 2, [of == 0, of == 1, False]
+    found = torch.ops.aten.convolution_backward(g, x, weight, None, stride, padding, [1, 1], False, [0, 0], 1, wanted)
+    return found[of]
