@@ -237,18 +237,18 @@ def clocked(function: Callable, spans: list[tuple[float, float]]) -> Callable:
     return call
 
 
-def whole_epoch(module: ModuleType, steps: tuple[str, ...], batches: int, bare: float, config: Config) -> dict:
-    """Cost of a script's epoch of 60,000 images, all included, beside that of its bare iterations.
+def whole_epoch(module: ModuleType, steps: tuple[str, ...], batches: int, config: Config) -> dict:
+    """Cost of a script's epoch of 60,000 images, all included, beside that of its bare steps.
 
     The script's `main` trains one epoch of `config.epoch_images`. The loop (steps, data, logging, averaging) is scaled
     to a whole epoch, without the first iteration, which prepares kernels. Estimates, kept samples and checkpoints count
-    once in each epoch, with the checkpoints of every minute; loading, figures and files once in a run.
+    once in each epoch, with the checkpoints of every minute; loading, figures and files once in a run. The bare steps
+    are the calls of the step functions in that same loop, so a slow minute of the machine is on both sides.
 
     Args:
         module: the script.
         steps: names of its step functions.
         batches: batches of real images in an iteration.
-        bare: seconds of the bare iterations of a whole epoch.
     """
     n, spans, ends = config.epoch_images, [], []
     load, save = module.load_fashion_mnist, []
@@ -270,8 +270,10 @@ def whole_epoch(module: ModuleType, steps: tuple[str, ...], batches: int, bare: 
     loop = ends[0][0] - spans[first - 1][1]
     each_epoch = sum(end - start for start, end in ends + save)
     once = total - loop - each_epoch
-    whole = loop * 60_000 / (n - batches * BATCH)
-    whole += each_epoch + whole // CHECKPOINT_SECONDS * max(end - start for start, end in save)
+    scale = 60_000 / (n - batches * BATCH)
+    bare = scale * sum(end - start for start, end in spans[first:])
+    whole = scale * loop + each_epoch
+    whole += whole // CHECKPOINT_SECONDS * max(end - start for start, end in save)
     epochs = module.Config().epochs
     return {
         "epoch_bare_s": round(bare, 1),
@@ -304,8 +306,7 @@ def main(config: Config) -> None:
         }
         if config.epoch_images:
             module, steps, batches = SCRIPTS[name]
-            bare = statistics.median(quick) * 60_000 / BATCH / batches
-            result |= {f"{name}_{k}": v for k, v in whole_epoch(module, steps, batches, bare, config).items()}
+            result |= {f"{name}_{k}": v for k, v in whole_epoch(module, steps, batches, config).items()}
         if name == "wgan_gp":
             result["matrix_product_gflops"] = round(statistics.median(rates), 1)
             for padding, counted in ((True, ""), (False, "_without_padding")):
