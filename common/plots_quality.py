@@ -72,3 +72,28 @@ def memorisation(samples: torch.Tensor, neighbours: torch.Tensor, distances: dic
     axes[1].set_title("A generator that copies would pile up near 0")
     axes[1].legend()
     save(figure, path)
+
+
+def seeds(table: pd.DataFrame, path: Path) -> None:
+    """Fréchet distance of the defaults against epochs, beside the papers' settings, with the spread over seeds.
+
+    Args:
+        table: columns setting, epoch, weights, frechet, frechet_std, as `benchmarks/gan_seeds.py` writes them.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
+    for axis, name, title in zip(axes, ("dcgan", "wgan_gp"), ("DCGAN", "WGAN-GP"), strict=True):
+        for setting, weights, color, label in (
+            (name, "averaged", BLUE, "defaults, averaged weights"),
+            (f"{name}_paper", "raw", ORANGE, "papers' settings, raw weights"),
+        ):
+            part = table[(table["setting"] == setting) & (table["weights"] == weights)]
+            spread = part["frechet_std"].fillna(0)
+            axis.errorbar(part["epoch"], part["frechet"], spread, color=color, marker="o", ms=4, capsize=3, label=label)
+        axis.set(title=title, xlabel="epoch", yscale="log")
+        axis.set_xlim(left=0)
+    axes[0].set_ylabel(FRECHET)
+    axes[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes[0].yaxis.set_major_formatter("{x:g}")
+    axes[0].yaxis.set_minor_formatter("")
+    axes[1].legend()
+    save(figure, path)

@@ -1,0 +1,86 @@
+"""Spread of question 4 over training seeds: both scripts, with their defaults and with the papers' settings.
+
+    python benchmarks/gan_seeds.py
+    python benchmarks/gan_seeds.py --settings dcgan dcgan_paper --seeds 0 1
+
+Every run is one of `q4_dcgan.py` or `q4_wgan_gp.py` in a folder of its own; the same command continues the unfinished
+ones and reuses the finished ones, and several processes may share the work, each with settings of its own.
+
+Writes to --out: distances.csv (for each setting, epoch and kind of weights the mean and the standard deviation over the
+runs that are there) and distances.png.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import q4_dcgan
+import q4_wgan_gp
+from common import plots_quality
+from common.checkpoints import write_file
+from common.cli import launch, require
+
+SETTINGS = {  # script, and what differs from its defaults
+    "dcgan": (q4_dcgan, {}),
+    "dcgan_paper": (q4_dcgan, {"batch_size": 50, "lr": 2e-4, "discriminator_lr": 2e-4, "decay_from": 1.0, "shift": 0}),
+    "wgan_gp": (q4_wgan_gp, {}),
+    "wgan_gp_paper": (q4_wgan_gp, {"lr": 1e-4, "decay_from": 1.0, "critic_steps": 5}),
+}
+MEASURED = ["frechet", "kid", "precision", "recall"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of the study."""
+
+    settings: tuple[Literal["dcgan", "dcgan_paper", "wgan_gp", "wgan_gp_paper"], ...] = tuple(SETTINGS)
+    """What is trained; the table holds every run in --out."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds of the training runs."""
+    epochs: int = 15
+    """Passes over the 60,000 training images [epochs]."""
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    """Number format of the convolutions in training; bfloat16 is faster on accelerators and on processors with AMX."""
+    out: Path = Path("outputs/q4_seeds")
+    """Folder of the runs and of the table."""
+
+    def __post_init__(self) -> None:
+        require(len(self.seeds) > 0, "--seeds", "nothing", "one seed or more")
+
+
+def distances(folder: Path) -> pd.DataFrame:
+    """Mean and standard deviation over training seeds for each setting, epoch and kind of weights in `folder`."""
+    runs = [
+        pd.read_csv(path).assign(setting=name)
+        for name in SETTINGS
+        for path in sorted(folder.glob(f"{name}_[0-9]*/quality.csv"))
+    ]
+    grouped = pd.concat(runs).groupby(["setting", "epoch", "weights"], sort=False)
+    table = grouped[MEASURED].mean()
+    table.insert(0, "runs", grouped.size())
+    for name in MEASURED:  # over the runs; a single one has none
+        table[f"{name}_std"] = grouped[name].std()
+    table["minutes"] = grouped["seconds"].mean() / 60
+    return table.reset_index()
+
+
+def main(config: Config) -> None:
+    """Train what is not there yet, then gather."""
+    for seed in config.seeds:
+        for name in config.settings:
+            script, differing = SETTINGS[name]
+            settings = {"epochs": config.epochs, "precision": config.precision, "seed": seed, **differing}
+            script.main(script.Config(**settings, out=config.out / f"{name}_{seed}"))
+    table = distances(config.out)
+    write_file(config.out / "distances.csv", table.to_csv(index=False, float_format="%.7g").encode())
+    plots_quality.seeds(table, config.out / "distances.png")
+    print(table.to_string(index=False, float_format="{:.4g}".format))
+
+
+if __name__ == "__main__":
+    launch(Config, main, __doc__)
