@@ -43,7 +43,7 @@ class Config:
     """Adam's step size for the generator at its peak; the papers' is 2e-4 (arXiv 1511.06434), see REPORT.md."""
     discriminator_lr: float = 1e-3
     """Adam's step size for the discriminator at its peak; the papers' is 2e-4, as the generator's."""
-    shift: int = 1
+    shift: int = 2
     """Reach of the random shifts of what the discriminator sees, real and fake [pixels]; the papers have none, 0."""
     beta1: float = 0.5
     """Adam's first decay; arXiv 1511.06434."""

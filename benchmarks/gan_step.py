@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -39,9 +39,9 @@ from common.run import CHECKPOINT_SECONDS, Run
 from common.wgan_gp import critic_gradients
 
 BATCH, CRITIC_STEPS, LATENT = 50, 5, 128
-SCRIPTS = {  # module, names of its step functions, batches of real images in an iteration
-    "wgan_gp": (q4_wgan_gp, ("fakes_for", "critic_step", "generator_step"), CRITIC_STEPS),
-    "dcgan": (q4_dcgan, ("train_step",), 1),
+SCRIPTS = {  # module, names of its step functions
+    "wgan_gp": (q4_wgan_gp, ("fakes_for", "critic_step", "generator_step")),
+    "dcgan": (q4_dcgan, ("train_step",)),
 }
 
 
@@ -238,8 +238,8 @@ def clocked(function: Callable, spans: list[tuple[float, float]]) -> Callable:
     return call
 
 
-def whole_epoch(module: ModuleType, steps: tuple[str, ...], batches: int, config: Config) -> dict:
-    """Cost of a script's epoch of 60,000 images, all included, beside that of its bare steps.
+def whole_epoch(module: ModuleType, steps: tuple[str, ...], config: Config) -> dict:
+    """Cost of a script's epoch of 60,000 images at its defaults, all included, beside that of its bare steps.
 
     The script's `main` trains one epoch of `config.epoch_images`. The loop (steps, data, logging, averaging) is scaled
     to a whole epoch, without the first iteration, which prepares kernels. Estimates, kept samples and checkpoints count
@@ -249,15 +249,16 @@ def whole_epoch(module: ModuleType, steps: tuple[str, ...], batches: int, config
     Args:
         module: the script.
         steps: names of its step functions.
-        batches: batches of real images in an iteration.
     """
     n, spans, ends = config.epoch_images, [], []
+    defaults = module.Config(width=config.width, quality_samples=0)
+    critic_steps = getattr(defaults, "critic_steps", 0)
     load, save = module.load_fashion_mnist, []
 
     def small(*arguments) -> Split:
         return Split(*(x[:n] for x in vars(load(*arguments)).values()))
 
-    first = 1 if batches == 1 else batches + 2  # calls of the first iteration
+    first = critic_steps + 2 if critic_steps else 1  # calls of the first iteration
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         for names, kept in ((steps, spans), (("keep_samples", "record_epoch"), ends)):
             for name in names:
@@ -265,21 +266,20 @@ def whole_epoch(module: ModuleType, steps: tuple[str, ...], batches: int, config
         stack.enter_context(mock.patch.object(Run, "save", clocked(Run.save, save)))
         stack.enter_context(mock.patch.object(module, "load_fashion_mnist", small))
         start = time.perf_counter()
-        settings = {"critic_steps": batches} if batches > 1 else {}
-        module.main(module.Config(epochs=1, width=config.width, quality_samples=0, out=Path(folder), **settings))
+        module.main(replace(defaults, epochs=1, out=Path(folder)))
         total = time.perf_counter() - start
     loop = ends[0][0] - spans[first - 1][1]
     each_epoch = sum(end - start for start, end in ends + save)
     once = total - loop - each_epoch
-    scale = 60_000 / (n - batches * BATCH)
+    scale = 60_000 / (n - max(critic_steps, 1) * defaults.batch_size)
     bare = scale * sum(end - start for start, end in spans[first:])
     whole = scale * loop + each_epoch
     whole += whole // CHECKPOINT_SECONDS * max(end - start for start, end in save)
-    epochs = module.Config().epochs
+    of_many = whole + once / defaults.epochs
     return {
         "epoch_bare_s": round(bare, 1),
-        f"epoch_of_{epochs}_s": round(whole + once / epochs, 1),
-        f"epoch_of_{epochs}_over_bare": round((whole + once / epochs) / bare, 3),
+        f"epoch_of_{defaults.epochs}_s": round(of_many, 1),
+        f"epoch_of_{defaults.epochs}_over_bare": round(of_many / bare, 3),
         "single_epoch_over_bare": round((whole + once) / bare, 3),
     }
 
@@ -306,8 +306,7 @@ def main(config: Config) -> None:
             f"{name}_ratio_max": round(max(ratios), 3),
         }
         if config.epoch_images:
-            module, steps, batches = SCRIPTS[name]
-            result |= {f"{name}_{k}": v for k, v in whole_epoch(module, steps, batches, config).items()}
+            result |= {f"{name}_{k}": v for k, v in whole_epoch(*SCRIPTS[name], config).items()}
         if name == "wgan_gp":
             result["matrix_product_gflops"] = round(statistics.median(rates), 1)
             for padding, counted in ((True, ""), (False, "_without_padding")):
