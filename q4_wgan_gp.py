@@ -5,7 +5,7 @@ settings of its MNIST experiment: the critic learns f to maximise mean f(real) -
 a penalty on its gradient's norm between real and fake images; after some critic steps the generator takes one.
 
     python q4_wgan_gp.py --epochs 15
-    python q4_wgan_gp.py --lr 1e-4 --decay-from 1 --critic-steps 5 --out outputs/q4_wgan_gp_paper
+    python q4_wgan_gp.py --lr 1e-4 --decay-from 1 --critic-steps 5 --out outputs/q4_seeds/wgan_gp_paper_0
     python q4_wgan_gp.py --sample 1000 --out outputs/q4_wgan_gp
 
 The second command trains with the paper's values; the defaults reach better images in the same time.

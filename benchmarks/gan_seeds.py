@@ -2,9 +2,11 @@
 
     python benchmarks/gan_seeds.py
     python benchmarks/gan_seeds.py --settings dcgan dcgan_paper --seeds 0 1
+    python benchmarks/gan_seeds.py --seeds
 
-Every run is one of `q4_dcgan.py` or `q4_wgan_gp.py` in a folder of its own; the same command continues the unfinished
-ones and reuses the finished ones, and several processes may share the work, each with settings of its own.
+Every run is one of `q4_dcgan.py` or `q4_wgan_gp.py` in a folder of its own; seed 0 of the defaults is the reference run
+of the script. The same command continues unfinished runs and reuses finished ones, and several processes may share the
+work, each with settings or seeds of its own.
 
 Writes to --out: distances.csv (for each setting, epoch and kind of weights the mean and the standard deviation over the
 runs that are there) and distances.png.
@@ -23,11 +25,11 @@ import q4_dcgan
 import q4_wgan_gp
 from common import plots_quality
 from common.checkpoints import write_file
-from common.cli import launch, require
+from common.cli import launch
 
 SETTINGS = {  # script, and what differs from its defaults
     "dcgan": (q4_dcgan, {}),
-    "dcgan_paper": (q4_dcgan, {"batch_size": 50, "lr": 2e-4, "discriminator_lr": 2e-4, "decay_from": 1.0, "shift": 0}),
+    "dcgan_paper": (q4_dcgan, {"lr": 2e-4, "decay_from": 1.0}),
     "wgan_gp": (q4_wgan_gp, {}),
     "wgan_gp_paper": (q4_wgan_gp, {"lr": 1e-4, "decay_from": 1.0, "critic_steps": 5}),
 }
@@ -41,7 +43,7 @@ class Config:
     settings: tuple[Literal["dcgan", "dcgan_paper", "wgan_gp", "wgan_gp_paper"], ...] = tuple(SETTINGS)
     """What is trained; the table holds every run in --out."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Seeds of the training runs."""
+    """Seeds of the training runs; `--seeds` alone trains nothing and gathers what is there."""
     epochs: int = 15
     """Passes over the 60,000 training images [epochs]."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
@@ -49,24 +51,24 @@ class Config:
     out: Path = Path("outputs/q4_seeds")
     """Folder of the runs and of the table."""
 
-    def __post_init__(self) -> None:
-        require(len(self.seeds) > 0, "--seeds", "nothing", "one seed or more")
+
+def tables_of(name: str, folder: Path) -> list[Path]:
+    """The `quality.csv` of every run of a setting that is there."""
+    script, differing = SETTINGS[name]
+    reference = [] if differing else [script.Config().out / "quality.csv"]
+    return [path for path in (*reference, *sorted(folder.glob(f"{name}_[0-9]*/quality.csv"))) if path.exists()]
 
 
-def distances(folder: Path) -> pd.DataFrame:
-    """Mean and standard deviation over training seeds for each setting, epoch and kind of weights in `folder`."""
-    runs = [
-        pd.read_csv(path).assign(setting=name)
-        for name in SETTINGS
-        for path in sorted(folder.glob(f"{name}_[0-9]*/quality.csv"))
-    ]
-    grouped = pd.concat(runs).groupby(["setting", "epoch", "weights"], sort=False)
-    table = grouped[MEASURED].mean()
-    table.insert(0, "runs", grouped.size())
-    for name in MEASURED:  # over the runs; a single one has none
-        table[f"{name}_std"] = grouped[name].std()
-    table["minutes"] = grouped["seconds"].mean() / 60
-    return table.reset_index()
+def distances(tables: dict[str, list[pd.DataFrame]]) -> pd.DataFrame:
+    """Mean and standard deviation over runs for each setting, epoch and kind of weights; a single run has no deviation.
+
+    Args:
+        tables: for each setting the `quality.csv` of its runs.
+    """
+    rows = pd.concat([table.assign(setting=name) for name, runs in tables.items() for table in runs])
+    grouped = rows.groupby(["setting", "epoch", "weights"], sort=False)
+    means, deviations = grouped[MEASURED].mean(), grouped[MEASURED].std().add_suffix("_std")
+    return pd.concat([grouped.size().rename("runs"), means, deviations], axis=1).reset_index()
 
 
 def main(config: Config) -> None:
@@ -74,9 +76,10 @@ def main(config: Config) -> None:
     for seed in config.seeds:
         for name in config.settings:
             script, differing = SETTINGS[name]
-            settings = {"epochs": config.epochs, "precision": config.precision, "seed": seed, **differing}
-            script.main(script.Config(**settings, out=config.out / f"{name}_{seed}"))
-    table = distances(config.out)
+            if differing or seed:
+                settings = {"epochs": config.epochs, "precision": config.precision, "seed": seed, **differing}
+                script.main(script.Config(**settings, out=config.out / f"{name}_{seed}"))
+    table = distances({name: [pd.read_csv(path) for path in tables_of(name, config.out)] for name in SETTINGS})
     write_file(config.out / "distances.csv", table.to_csv(index=False, float_format="%.7g").encode())
     plots_quality.seeds(table, config.out / "distances.png")
     print(table.to_string(index=False, float_format="{:.4g}".format))

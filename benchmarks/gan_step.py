@@ -146,8 +146,7 @@ def textbook_dcgan(side: Side) -> torch.Tensor:
 def fast_dcgan(side: Side) -> torch.Tensor:
     """The script's iteration."""
     optimizers = side.g_optimizer, side.c_optimizer
-    rng = torch.Generator()  # not drawn from: no shifts
-    losses = q4_dcgan.train_step(side.generator, side.critic, optimizers, side.real[0], side.noise[0], rng, 0, 0)
+    losses = q4_dcgan.train_step(side.generator, side.critic, optimizers, side.real[0], side.noise[0], 0)
     return torch.stack([losses["discriminator"], losses["generator"]]).detach()
 
 

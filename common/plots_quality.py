@@ -70,7 +70,7 @@ def memorisation(samples: torch.Tensor, neighbours: torch.Tensor, distances: dic
         axes[1].hist(values, bins, color=color, alpha=0.6, label=f"{name} (median {np.median(values):.3g})")
     axes[1].set(xlabel="distance to the nearest training image [feature units]", ylabel="images")
     axes[1].set_title("A generator that copies would pile up near 0")
-    axes[1].legend()
+    axes[1].legend(title="bars: standard deviation over runs")
     save(figure, path)
 
 
@@ -95,5 +95,5 @@ def seeds(table: pd.DataFrame, path: Path) -> None:
     axes[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes[0].yaxis.set_major_formatter("{x:g}")
     axes[0].yaxis.set_minor_formatter("")
-    axes[1].legend()
+    axes[1].legend(title="bars: standard deviation over runs")
     save(figure, path)
