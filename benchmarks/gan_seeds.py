@@ -5,8 +5,8 @@
     python benchmarks/gan_seeds.py --seeds
 
 Every run is one of `q4_dcgan.py` or `q4_wgan_gp.py` in a folder of its own; seed 0 of the defaults is the reference run
-of the script. The same command continues unfinished runs and reuses finished ones, and several processes may share the
-work, each with settings or seeds of its own.
+of the script. The same command continues unfinished runs and reuses finished ones (checkpoints are not in git: a new
+clone trains them all), and several processes may share the work, each with settings or seeds of its own.
 
 Writes to --out: distances.csv (for each setting, epoch and kind of weights the mean and the standard deviation over the
 runs that are there) and distances.png.
@@ -25,7 +25,7 @@ import q4_dcgan
 import q4_wgan_gp
 from common import plots_quality
 from common.checkpoints import write_file
-from common.cli import launch
+from common.cli import launch, require
 
 SETTINGS = {  # script, and what differs from its defaults
     "dcgan": (q4_dcgan, {}),
@@ -79,7 +79,9 @@ def main(config: Config) -> None:
             if differing or seed:
                 settings = {"epochs": config.epochs, "precision": config.precision, "seed": seed, **differing}
                 script.main(script.Config(**settings, out=config.out / f"{name}_{seed}"))
-    table = distances({name: [pd.read_csv(path) for path in tables_of(name, config.out)] for name in SETTINGS})
+    tables = {name: [pd.read_csv(path) for path in tables_of(name, config.out)] for name in SETTINGS}
+    require(any(tables.values()), "--out", config.out, "a folder with runs, from inside the repository")
+    table = distances(tables)
     write_file(config.out / "distances.csv", table.to_csv(index=False, float_format="%.7g").encode())
     plots_quality.seeds(table, config.out / "distances.png")
     print(table.to_string(index=False, float_format="{:.4g}".format))

@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 
 from common.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, save, tile
@@ -39,15 +40,21 @@ def quality(rows: pd.DataFrame, path: Path) -> None:
             axis.errorbar(
                 x, part["frechet"], part["frechet_std"], color=color, marker="o", ms=4, capsize=3, label=weights
             )
-    axes[0].set(title="Against epochs", xlabel="epoch", ylabel=FRECHET, yscale="log")
+    axes[0].set(title="Against epochs", xlabel="epoch")
     axes[1].set(title="Against training time", xlabel="minutes of training")
-    axes[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes[0].yaxis.set_major_formatter("{x:g}")
-    axes[0].yaxis.set_minor_formatter("")
+    _frechet_axis(axes[0])
     for axis in axes:
         axis.set_xlim(left=0)
     axes[1].legend(title="weights")
     save(figure, path)
+
+
+def _frechet_axis(axis: Axes) -> None:
+    """A logarithmic axis of Fréchet distances, for every figure that shares it."""
+    axis.set(ylabel=FRECHET, yscale="log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter("")
 
 
 def memorisation(samples: torch.Tensor, neighbours: torch.Tensor, distances: dict[str, np.ndarray], path: Path) -> None:
@@ -70,7 +77,7 @@ def memorisation(samples: torch.Tensor, neighbours: torch.Tensor, distances: dic
         axes[1].hist(values, bins, color=color, alpha=0.6, label=f"{name} (median {np.median(values):.3g})")
     axes[1].set(xlabel="distance to the nearest training image [feature units]", ylabel="images")
     axes[1].set_title("A generator that copies would pile up near 0")
-    axes[1].legend(title="bars: standard deviation over runs")
+    axes[1].legend()
     save(figure, path)
 
 
@@ -89,11 +96,8 @@ def seeds(table: pd.DataFrame, path: Path) -> None:
             part = table[(table["setting"] == setting) & (table["weights"] == weights)]
             spread = part["frechet_std"].fillna(0)
             axis.errorbar(part["epoch"], part["frechet"], spread, color=color, marker="o", ms=4, capsize=3, label=label)
-        axis.set(title=title, xlabel="epoch", yscale="log")
+        axis.set(title=title, xlabel="epoch")
         axis.set_xlim(left=0)
-    axes[0].set_ylabel(FRECHET)
-    axes[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes[0].yaxis.set_major_formatter("{x:g}")
-    axes[0].yaxis.set_minor_formatter("")
+    _frechet_axis(axes[0])
     axes[1].legend(title="bars: standard deviation over runs")
     save(figure, path)

@@ -6,6 +6,7 @@ import pytest
 from benchmarks import gan_seeds
 from benchmarks.gan_seeds import MEASURED, SETTINGS, distances
 from common import plots_quality
+from common.cli import BadInput
 
 
 def run(value):
@@ -37,3 +38,10 @@ def test_only_runs_that_are_not_the_reference_are_trained(tmp_path, monkeypatch)
     gan_seeds.main(config)
     assert trained == [("dcgan_paper_0", 0), ("dcgan_1", 1), ("dcgan_paper_1", 1)]
     assert (tmp_path / "distances.csv").exists()
+
+
+def test_nothing_to_gather_is_bad_input(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # no reference runs here either
+    with pytest.raises(BadInput, match=r"--out: .* is not possible; it takes a folder with runs"):
+        gan_seeds.main(gan_seeds.Config(seeds=(), out=tmp_path))
+    assert not list(tmp_path.iterdir())
