@@ -66,7 +66,7 @@ def distances(tables: dict[str, list[pd.DataFrame]]) -> pd.DataFrame:
         tables: for each setting the `quality.csv` of its runs.
     """
     rows = pd.concat([table.assign(setting=name) for name, runs in tables.items() for table in runs])
-    grouped = rows.groupby(["setting", "epoch", "weights"], sort=False)
+    grouped = rows.groupby(["setting", "epoch", "weights"])
     means, deviations = grouped[MEASURED].mean(), grouped[MEASURED].std().add_suffix("_std")
     return pd.concat([grouped.size().rename("runs"), means, deviations], axis=1).reset_index()
 

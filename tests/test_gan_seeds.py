@@ -27,6 +27,14 @@ def test_distances_are_mean_and_deviation_over_the_runs_of_a_setting(tmp_path):
     assert pd.isna(table.loc[("dcgan_paper", "raw"), "kid_std"])
 
 
+def test_epochs_are_in_order_where_runs_measured_different_ones():
+    late, all_along = run(1.0), pd.concat([run(2.0).assign(epoch=epoch) for epoch in (1, 5, 10, 15)])
+    table = distances({"dcgan": [late, all_along]})
+    averaged = table[table["weights"] == "averaged"]
+    assert list(averaged["epoch"]) == [1, 5, 10, 15]
+    assert list(averaged["runs"]) == [1, 1, 1, 2]
+
+
 def test_only_runs_that_are_not_the_reference_are_trained(tmp_path, monkeypatch):
     trained = []
     for script in {script for script, _ in SETTINGS.values()}:
