@@ -29,7 +29,18 @@ from common.cli import launch, require
 
 SETTINGS = {  # script, and what differs from its defaults
     "dcgan": (q4_dcgan, {}),
-    "dcgan_paper": (q4_dcgan, {"lr": 2e-4, "decay_from": 1.0}),
+    "dcgan_paper": (
+        q4_dcgan,
+        {
+            "width": 64,
+            "batch_size": 50,
+            "lr": 2e-4,
+            "discriminator_lr": 2e-4,
+            "beta1": 0.5,
+            "decay_from": 1.0,
+            "shift": 0,
+        },
+    ),
     "wgan_gp": (q4_wgan_gp, {}),
     "wgan_gp_paper": (q4_wgan_gp, {"lr": 1e-4, "decay_from": 1.0, "critic_steps": 5}),
 }

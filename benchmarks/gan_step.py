@@ -7,8 +7,10 @@ the generator's step. First losses and gradients are compared; then both sides a
     python benchmarks/gan_step.py
     python benchmarks/gan_step.py --epoch-images 6000
 
-With --epoch-images the scripts themselves run too, without quality.csv, for an epoch of so many images in a temporary
-folder, and the cost of a whole epoch of 60,000 beside its bare steps is found from that. The last line is JSON.
+Then the scripts' steps with the papers' settings and with the defaults alternate, for the time that a pass over the
+training images takes with each. With --epoch-images the scripts themselves run too, without quality.csv, for an epoch
+of so many images in a temporary folder, and the cost of a whole epoch of 60,000 beside its bare steps is found from
+that. The last line is JSON.
 """
 
 import contextlib
@@ -31,6 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import q4_dcgan
 import q4_wgan_gp
+from benchmarks.gan_seeds import SETTINGS
 from common.cli import launch, require_range
 from common.data import Split
 from common.losses import discriminator_losses, gradient_penalty, non_saturating_loss
@@ -64,10 +67,26 @@ class Config:
 
 
 class Side:
-    """Networks, optimizers and inputs of one side; both sides start from the same weights and see the same inputs."""
+    """Networks, optimizers and inputs of one side; sides of one kind start alike and see the same inputs.
 
-    def __init__(self, width: int, batch_norm: bool, fast: bool) -> None:
+    Args:
+        width, batch_norm: of both networks.
+        fast: channels-last memory and fused Adam.
+        batch, critic_steps: images of a step, critic steps of an iteration of WGAN-GP.
+        reach: of the shifts of what a DCGAN's discriminator sees [pixels].
+    """
+
+    def __init__(
+        self,
+        width: int,
+        batch_norm: bool,
+        fast: bool,
+        batch: int = BATCH,
+        critic_steps: int = CRITIC_STEPS,
+        reach: int = 0,
+    ) -> None:
         torch.manual_seed(0)
+        self.reach = reach
         self.generator, self.critic = Generator(width, LATENT, batch_norm), Critic(width, batch_norm)
         betas = (0.5, 0.999) if batch_norm else (0.5, 0.9)
         for network in (self.generator, self.critic):
@@ -78,10 +97,10 @@ class Side:
             torch.optim.Adam(network.parameters(), lr=1e-4, betas=betas, fused=fast or None)
             for network in (self.generator, self.critic)
         )
-        rng = torch.Generator().manual_seed(1)
-        self.real = torch.rand(CRITIC_STEPS, BATCH, 1, 28, 28, generator=rng)
-        self.noise = torch.randn(CRITIC_STEPS + 1, BATCH, LATENT, generator=rng)
-        self.weight = torch.rand(CRITIC_STEPS, BATCH, generator=rng)
+        rng = self.rng = torch.Generator().manual_seed(1)
+        self.real = torch.rand(critic_steps, batch, 1, 28, 28, generator=rng)
+        self.noise = torch.randn(critic_steps + 1, batch, LATENT, generator=rng)
+        self.weight = torch.rand(critic_steps, batch, generator=rng)
 
 
 def textbook_value(critic: Critic, x: torch.Tensor) -> torch.Tensor:
@@ -119,8 +138,8 @@ def textbook_wgan(side: Side) -> torch.Tensor:
 def fast_wgan(side: Side) -> torch.Tensor:
     """The script's iteration: one generator pass for all critic batches, the critic's gradients written out."""
     with torch.no_grad():
-        fakes = side.generator(side.noise[:-1].flatten(0, 1)).split(BATCH)
-    for i in range(CRITIC_STEPS):
+        fakes = side.generator(side.noise[:-1].flatten(0, 1)).split(len(side.real[0]))
+    for i in range(len(side.real)):
         parts = critic_gradients(side.critic, side.real[i], fakes[i], side.weight[i], 10.0)
         side.c_optimizer.step()
     loss = q4_wgan_gp.generator_step(side.generator, side.critic, side.g_optimizer, side.noise[-1], 0)
@@ -146,7 +165,8 @@ def textbook_dcgan(side: Side) -> torch.Tensor:
 def fast_dcgan(side: Side) -> torch.Tensor:
     """The script's iteration."""
     optimizers = side.g_optimizer, side.c_optimizer
-    losses = q4_dcgan.train_step(side.generator, side.critic, optimizers, side.real[0], side.noise[0], 0)
+    inputs = side.real[0], side.noise[0], side.rng
+    losses = q4_dcgan.train_step(side.generator, side.critic, optimizers, *inputs, 0, side.reach)
     return torch.stack([losses["discriminator"], losses["generator"]]).detach()
 
 
@@ -210,7 +230,7 @@ def needed_gflop(width: int, padding: bool) -> float:
     return 2 * BATCH * per_image / 1e9
 
 
-def compare(textbook: Callable, fast: Callable, sides: tuple[Side, Side], repeats: int) -> tuple[list, list, list]:
+def compare(textbook: Callable, fast: Callable, sides: tuple[Side, ...], repeats: int) -> tuple[list, list, list]:
     """Seconds of each iteration of the two sides in turn, and the matrix-product rate beside each."""
     seconds: tuple[list, list] = ([], [])
     rates = []
@@ -222,6 +242,28 @@ def compare(textbook: Callable, fast: Callable, sides: tuple[Side, Side], repeat
                 kept.append(time.perf_counter() - start)
         rates.append(matrix_product_rate())
     return *seconds, rates
+
+
+def settings_cost(name: str, step: Callable, batch_norm: bool, repeats: int) -> dict:
+    """Time of a pass over the training images with the papers' settings as a multiple of that with the defaults.
+
+    Of the steps alone, which alternate. The defaults' discriminator sees shifted images, though a run begins without.
+    """
+    module, differing = SETTINGS[f"{name}_paper"]
+    configs = module.Config(**differing), module.Config()
+    sides, images = [], []
+    for config in configs:
+        critic_steps = getattr(config, "critic_steps", 1)
+        sides.append(Side(config.width, batch_norm, True, config.batch_size, critic_steps, getattr(config, "shift", 0)))
+        images.append(critic_steps * config.batch_size)
+    papers, defaults, _ = compare(step, step, tuple(sides), repeats)
+    ratios = [(a / images[0]) / (b / images[1]) for a, b in zip(papers, defaults, strict=True)]
+    return {
+        "defaults_epoch_bare_s": round(60_000 / images[1] * statistics.median(defaults), 1),
+        "papers_over_defaults": round(statistics.median(ratios), 2),
+        "papers_over_defaults_min": round(min(ratios), 2),
+        "papers_over_defaults_max": round(max(ratios), 2),
+    }
 
 
 def clocked(function: Callable, spans: list[tuple[float, float]]) -> Callable:
@@ -250,7 +292,7 @@ def whole_epoch(module: ModuleType, steps: tuple[str, ...], config: Config) -> d
         steps: names of its step functions.
     """
     n, spans, ends = config.epoch_images, [], []
-    defaults = module.Config(width=config.width, quality_samples=0)
+    defaults = module.Config(quality_samples=0)
     critic_steps = getattr(defaults, "critic_steps", 0)
     load, save = module.load_fashion_mnist, []
 
@@ -304,6 +346,7 @@ def main(config: Config) -> None:
             f"{name}_ratio_min": round(min(ratios), 3),
             f"{name}_ratio_max": round(max(ratios), 3),
         }
+        result |= {f"{name}_{k}": v for k, v in settings_cost(name, fast, batch_norm, config.repeats).items()}
         if config.epoch_images:
             result |= {f"{name}_{k}": v for k, v in whole_epoch(*SCRIPTS[name], config).items()}
         if name == "wgan_gp":

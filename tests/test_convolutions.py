@@ -6,7 +6,13 @@ from torch.nn.functional import conv2d
 
 from common.convolutions import Convolve, Transpose, WeightGradient, convolve, transpose, weight_gradient
 
-LAYERS = [(1, 3, 28, 14), (2, 3, 14, 7), (2, 3, 7, 4), (1, 1, 7, 4)]  # channels in and out, sizes in and out
+LAYERS = [
+    (1, 3, 28, 14),
+    (2, 3, 14, 7),
+    (2, 3, 7, 4),
+    (1, 1, 7, 4),
+    (128, 3, 7, 4),
+]  # channels in and out, sizes in and out
 
 
 def arguments(inputs, outputs, size, half, dtype=torch.float64, b=3):
@@ -39,7 +45,7 @@ def test_all_three_are_one_trilinear_form(layer):
     torch.testing.assert_close((weight_gradient(g, x) * weight).sum(), value)
 
 
-@pytest.mark.parametrize("layer", [(1, 2, 28, 14), (2, 1, 7, 4)])
+@pytest.mark.parametrize("layer", [(1, 2, 28, 14), (2, 1, 7, 4), (128, 1, 7, 4)])
 def test_gradients_and_their_gradients_agree_with_finite_differences(layer):
     x, weight, g = (t.requires_grad_() for t in arguments(*layer, b=1))
     of_c, of_1 = (torch.randn(n, dtype=torch.float64, requires_grad=True) for n in (layer[1], layer[0]))
@@ -52,7 +58,7 @@ def test_gradients_and_their_gradients_agree_with_finite_differences(layer):
         assert torch.autograd.gradgradcheck(function.apply, inputs, fast_mode=True)
 
 
-@pytest.mark.parametrize("layer", [(1, 8, 28, 14), (8, 16, 14, 7), (16, 32, 7, 4)])
+@pytest.mark.parametrize("layer", [(1, 8, 28, 14), (8, 16, 14, 7), (16, 32, 7, 4), (128, 32, 7, 4)])
 def test_bfloat16_is_near_and_stays_bfloat16(layer):
     x, weight, g = arguments(*layer, b=8)
     small = [t.bfloat16() for t in (x, weight, g)]

@@ -13,6 +13,7 @@ import q4_dcgan
 import q4_wgan_gp
 from common import checkpoints, gan, metrics, plots, plots_gan, plots_quality, run
 from common.cli import BadInput
+from common.data import shift
 from common.models import Critic, Generator
 from common.plots import tile
 
@@ -334,19 +335,24 @@ def test_wgan_critic_step_leaves_the_generator_alone_and_the_generator_step_the_
     assert all(p.grad.abs().max() > 0 for p in generator.parameters())
 
 
-def test_dcgan_step_gives_each_network_the_gradient_of_its_own_loss():
+@pytest.mark.parametrize("reach", [0, 2])
+def test_dcgan_step_gives_each_network_the_gradient_of_its_own_loss(reach):
     generator, discriminator, optimizers = networks(batch_norm=True)
-    real, noise, twin = torch.rand(6, 1, 28, 28), torch.randn(6, 5), copy.deepcopy(generator)
-    parts = q4_dcgan.discriminator_losses(discriminator(real), discriminator(twin(noise).detach()))
+    images, noise, rng = torch.rand(6, 1, 28, 28), torch.randn(6, 5), torch.Generator().manual_seed(1)
+    real, fake = (shift(x, rng, reach) for x in (images, copy.deepcopy(generator)(noise)))
+    parts = q4_dcgan.discriminator_losses(discriminator(real), discriminator(fake.detach()))
     expected = torch.autograd.grad(parts["discriminator"], list(discriminator.parameters()))
-    before = weights(discriminator)
-    losses = q4_dcgan.train_step(generator, discriminator, optimizers, real, noise, 0)
+    before, twin = weights(discriminator), copy.deepcopy(generator)
+    rng.manual_seed(1)
+    losses = q4_dcgan.train_step(generator, discriminator, optimizers, images, noise, rng, 0, reach)
     for (name, after), gradient in zip(weights(discriminator).items(), expected, strict=True):
         torch.testing.assert_close(after, before[name] - 0.1 * gradient, msg=name)
     torch.testing.assert_close(losses["discriminator"], parts["discriminator"])
 
-    # The generator's loss is that of the updated discriminator on the same images.
-    loss = q4_dcgan.non_saturating_loss(discriminator(twin(noise)))
+    # The generator's loss is that of the updated discriminator on the same images, moved alike.
+    rng.manual_seed(1)
+    _, fake = (shift(x, rng, reach) for x in (images, twin(noise)))
+    loss = q4_dcgan.non_saturating_loss(discriminator(fake))
     torch.testing.assert_close(losses["generator"], loss)
     expected = torch.autograd.grad(loss, list(twin.parameters()))
     for (name, after), start, gradient in zip(weights(generator).items(), twin.parameters(), expected, strict=True):
@@ -376,8 +382,27 @@ def test_bad_input_is_one_line(refuses, tmp_path, name, flags, said):
     assert not (tmp_path / "run").exists()
 
 
-def test_wgan_refuses_no_critic_steps(refuses, tmp_path):
-    refuses("q4_wgan_gp", ["--critic-steps", "0", "--out", tmp_path / "run"], "--critic-steps: 0 is not possible")
+@pytest.mark.parametrize("name, flags", [
+    ("q4_dcgan", ["--discriminator-lr", "0"]),
+    ("q4_dcgan", ["--shift", "-1"]),
+    ("q4_dcgan", ["--shift-from", "1.5"]),
+    ("q4_wgan_gp", ["--critic-steps", "0"]),
+])  # fmt: skip
+def test_bad_input_of_one_script_is_one_line(refuses, tmp_path, name, flags):
+    refuses(name, [*flags, "--out", tmp_path / "run"], f"{flags[0]}: {flags[1]}")
+
+
+@pytest.mark.parametrize("drawing_module", ["q4_dcgan"], indirect=True)
+def test_dcgan_shifts_from_the_stated_share_of_training(module, tmp_path, monkeypatch):
+    reaches, original = [], module.train_step
+
+    def note(*arguments):
+        reaches.append(arguments[-1])
+        return original(*arguments)
+
+    monkeypatch.setattr(module, "train_step", note)
+    module.main(tiny(module, tmp_path, shift=2, shift_from=0.75))  # 24 steps
+    assert reaches == [0] * 18 + [2] * 6
 
 
 @pytest.mark.slow
