@@ -6,13 +6,8 @@ from torch.nn.functional import conv2d
 
 from common.convolutions import Convolve, Transpose, WeightGradient, convolve, transpose, weight_gradient
 
-LAYERS = [
-    (1, 3, 28, 14),
-    (2, 3, 14, 7),
-    (2, 3, 7, 4),
-    (1, 1, 7, 4),
-    (128, 3, 7, 4),
-]  # channels in and out, sizes in and out
+# Channels in and out, sizes in and out; from 128 channels on, 7 x 7 to 4 x 4 is done by products of our own.
+LAYERS = [(1, 3, 28, 14), (2, 3, 14, 7), (2, 3, 7, 4), (1, 1, 7, 4), (128, 3, 7, 4)]
 
 
 def arguments(inputs, outputs, size, half, dtype=torch.float64, b=3):

@@ -383,13 +383,14 @@ def test_bad_input_is_one_line(refuses, tmp_path, name, flags, said):
 
 
 @pytest.mark.parametrize("name, flags", [
-    ("q4_dcgan", ["--discriminator-lr", "0"]),
+    ("q4_dcgan", ["--discriminator-lr", "0.0"]),
     ("q4_dcgan", ["--shift", "-1"]),
     ("q4_dcgan", ["--shift-from", "1.5"]),
     ("q4_wgan_gp", ["--critic-steps", "0"]),
 ])  # fmt: skip
 def test_bad_input_of_one_script_is_one_line(refuses, tmp_path, name, flags):
-    refuses(name, [*flags, "--out", tmp_path / "run"], f"{flags[0]}: {flags[1]}")
+    refuses(name, [*flags, "--out", tmp_path / "run"], f"{flags[0]}: {flags[1]} is not possible")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("drawing_module", ["q4_dcgan"], indirect=True)
