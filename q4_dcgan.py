@@ -5,7 +5,8 @@ the MNIST experiment of "Improved Training of Wasserstein GANs" (arXiv 1704.0002
 the discriminator's inner layers, binary cross-entropy on logits, and the generator's loss that does not saturate.
 
     python q4_dcgan.py --epochs 15
-    python q4_dcgan.py --width 64 --batch-size 50 --lr 2e-4 --discriminator-lr 2e-4 --beta1 0.5 --decay-from 1 --shift 0
+    python q4_dcgan.py --width 64 --detail 0 --modulation 0 --batch-size 50 --lr 2e-4 --discriminator-lr 2e-4 \\
+        --beta1 0.5 --decay-from 1 --shift 0
     python q4_dcgan.py --sample 1000 --out outputs/q4_dcgan
 
 The second command trains with the papers' values (give it an --out of its own); the defaults reach better images
@@ -56,6 +57,10 @@ class Config:
     """Share of training after which images are shifted; see REPORT.md for what shifts from the beginning do."""
     width: int = 32
     """Channels of the discriminator's first and of the generator's last inner layer; 64 in the MNIST experiment."""
+    detail: int = 16
+    """Channels of the generator's layer at 28 x 28, before the last convolution; 0 in the MNIST experiment, without."""
+    modulation: int = 32
+    """Hidden units that give the scales of the generator's batch norm from the noise; 0 in the papers, without."""
     latent_dim: int = 128
     """Dimensions of the noise z ~ N(0, I); the MNIST experiment's value."""
     ema_decay: float = 0.999
@@ -82,6 +87,8 @@ class Config:
         require_range("--discriminator-lr", self.discriminator_lr, 1e-9, 1)
         require_range("--shift", self.shift, 0, 14, "a whole number of pixels")
         require_range("--shift-from", self.shift_from, 0, 1)
+        require_range("--detail", self.detail, 0, 1024, "a whole number")
+        require_range("--modulation", self.modulation, 0, 4096, "a whole number")
 
 
 def train_step(
@@ -166,13 +173,14 @@ def record_epoch(
 
 def main(config: Config) -> None:
     """Train, then write the results; with --sample, only draw."""
+    shape = (config.width, config.latent_dim, True, config.detail, config.modulation)
     if config.sample:
-        return sample_finished_run(config, batch_norm=True)
+        return sample_finished_run(config, *shape)
 
     # Networks and optimizers.
     device = resolve_device(config.device)
     torch.manual_seed(config.seed)
-    generator = Generator(config.width, config.latent_dim, batch_norm=True)
+    generator = Generator(*shape)
     discriminator = Critic(config.width, batch_norm=True)
     for network in (generator, discriminator):
         initialize(network)

@@ -171,13 +171,14 @@ def record_epoch(
 
 def main(config: Config) -> None:
     """Train, then write the results; with --sample, only draw."""
+    shape = (config.width, config.latent_dim, False)
     if config.sample:
-        return sample_finished_run(config, batch_norm=False)
+        return sample_finished_run(config, *shape)
 
     # Networks and optimizers.
     device = resolve_device(config.device)
     torch.manual_seed(config.seed)
-    generator = Generator(config.width, config.latent_dim, batch_norm=False)
+    generator = Generator(*shape)
     critic = Critic(config.width)
     for network in (generator, critic):
         initialize(network)

@@ -33,6 +33,8 @@ SETTINGS = {  # script, and what differs from its defaults
         q4_dcgan,
         {
             "width": 64,
+            "detail": 0,
+            "modulation": 0,
             "batch_size": 50,
             "lr": 2e-4,
             "discriminator_lr": 2e-4,

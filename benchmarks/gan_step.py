@@ -74,6 +74,7 @@ class Side:
         fast: channels-last memory and fused Adam.
         batch, critic_steps: images of a step, critic steps of an iteration of WGAN-GP.
         reach: of the shifts of what a DCGAN's discriminator sees [pixels].
+        detail, modulation: of the generator.
     """
 
     def __init__(
@@ -84,10 +85,15 @@ class Side:
         batch: int = BATCH,
         critic_steps: int = CRITIC_STEPS,
         reach: int = 0,
+        detail: int = 0,
+        modulation: int = 0,
     ) -> None:
         torch.manual_seed(0)
         self.reach = reach
-        self.generator, self.critic = Generator(width, LATENT, batch_norm), Critic(width, batch_norm)
+        self.generator, self.critic = (
+            Generator(width, LATENT, batch_norm, detail, modulation),
+            Critic(width, batch_norm),
+        )
         betas = (0.5, 0.999) if batch_norm else (0.5, 0.9)
         for network in (self.generator, self.critic):
             initialize(network)
@@ -254,7 +260,8 @@ def settings_cost(name: str, step: Callable, batch_norm: bool, repeats: int) -> 
     sides, images = [], []
     for config in configs:
         critic_steps = getattr(config, "critic_steps", 1)
-        sides.append(Side(config.width, batch_norm, True, config.batch_size, critic_steps, getattr(config, "shift", 0)))
+        extra = [getattr(config, name, 0) for name in ("shift", "detail", "modulation")]
+        sides.append(Side(config.width, batch_norm, True, config.batch_size, critic_steps, *extra))
         images.append(critic_steps * config.batch_size)
     papers, defaults, _ = compare(step, step, tuple(sides), repeats)
     ratios = [(a / images[0]) / (b / images[1]) for a, b in zip(papers, defaults, strict=True)]

@@ -121,9 +121,7 @@ def write_results(run: Run, generator: Generator, average: MovingAverage) -> Non
     """Write `generator.pt`, `samples.npz` and every figure that both scripts share."""
     config, folder = run.config, run.folder
     stored = {
-        "width": config.width,
-        "latent_dim": config.latent_dim,
-        "batch_norm": any(isinstance(layer, nn.BatchNorm2d) for layer in generator.modules()),
+        "shape": generator.shape,
         "raw": generator.state_dict(),
         "averaged": average.network.state_dict(),
     }
@@ -183,14 +181,14 @@ def load_generator(path: Path, wanted: dict[str, Any] | None = None) -> Generato
 
     Args:
         path: a `generator.pt`.
-        wanted: width, latent_dim and batch_norm that it must have; by default those that it has.
+        wanted: the `Generator.shape` that it must have; by default any.
 
     Raises:
         BadInput: there is no such file, or its generator is of another width or kind.
     """
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
-        shape = {name: stored[name] for name in ("width", "latent_dim", "batch_norm")}
+        shape = stored["shape"]
         fits = wanted in (None, shape)
         if fits:
             with torch.device("meta"):  # where the weights do not fit, it ends before any memory is taken
@@ -202,21 +200,18 @@ def load_generator(path: Path, wanted: dict[str, Any] | None = None) -> Generato
     except Exception as fault:  # torch.load raises many kinds for a damaged file
         raise BadInput(f"{path}: not a generator ({type(fault).__name__}); train again with --fresh") from None
     if not fits:
-        raise BadInput(
-            f"{path}: holds a generator with {shape}, the flags ask for {wanted}; give --width or --latent-dim"
-        )
+        raise BadInput(f"{path}: holds a generator with {shape}, the flags ask for {wanted}; give those of the run")
     return generator.eval()
 
 
-def sample_finished_run(config: Any, batch_norm: bool) -> None:
+def sample_finished_run(config: Any, *shape: int | bool) -> None:
     """`--sample N`: draw N new images with the averaged weights in --out; writes `drawn.npz` and `drawn.png`.
 
     Raises:
         BadInput: there is no finished run in the folder, or its generator is of another width or kind.
     """
     path = Path(config.out) / "generator.pt"
-    wanted = {"width": config.width, "latent_dim": config.latent_dim, "batch_norm": batch_norm}
-    generator = load_generator(path, wanted)
+    generator = load_generator(path, Generator(*shape).shape)
     noise = torch.randn(config.sample, config.latent_dim, generator=generator_for(config.seed, "drawn", 0))
     images = draw(generator, noise)
     write_npz(path.parent / "drawn.npz", images)

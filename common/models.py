@@ -4,7 +4,7 @@ import copy
 
 import torch
 from torch import nn
-from torch.nn.functional import leaky_relu_, linear, relu_
+from torch.nn.functional import conv2d, leaky_relu_, linear, relu_
 
 from common.convolutions import Convolve, Transpose
 
@@ -59,27 +59,55 @@ class VAE(nn.Module):
         return self.decoder(z)
 
 
+class ModulatedBatchNorm(nn.Module):
+    """Batch norm whose scale and shift of every channel follow from the noise z: self-modulation, arXiv 1810.01365.
+
+    Args:
+        channels: of the layer.
+        latent_dim: dimensions of z.
+        hidden: units of the network with one ReLU layer that gives scale - 1 and shift.
+    """
+
+    def __init__(self, channels: int, latent_dim: int, hidden: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels, affine=False)
+        self.network = nn.Sequential(nn.Linear(latent_dim, hidden), nn.ReLU(), nn.Linear(hidden, 2 * channels))
+
+    def forward(self, x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        """x [B, C, H, W], z [B, latent_dim] -> [B, C, H, W]."""
+        scale, shift = self.network(z)[:, :, None, None].to(x.dtype).chunk(2, dim=1)
+        return torch.addcmul(shift, self.norm(x), 1 + scale)
+
+
 class Generator(nn.Module):
     """Images from noise: the generator of the MNIST experiment of arXiv 1704.00028, output in [0, 1].
 
     Args:
-        width: channels before the last layer; 64 in the paper's code.
+        width: channels of the last inner layer at 14 x 14; 64 in the paper's code.
         latent_dim: dimensions of the noise z; 128 in the paper's code.
         batch_norm: after every inner layer, as DCGAN asks (arXiv 1511.06434); the paper's WGAN-GP has none here.
+        detail: channels of one more inner layer, at 28 x 28, before a last convolution 3 x 3 of stride 1; 0 in the
+            paper's code, where the layer that doubles the image to 28 x 28 is the last.
+        modulation: hidden units of `ModulatedBatchNorm` in place of batch norm; 0 is batch norm as it is.
 
     In training mode convolutions compute in `precision`, where that is not None; weights keep theirs.
     """
 
     precision: torch.dtype | None = None
 
-    def __init__(self, width: int, latent_dim: int, batch_norm: bool) -> None:
+    def __init__(self, width: int, latent_dim: int, batch_norm: bool, detail: int = 0, modulation: int = 0) -> None:
         super().__init__()
-        self.latent_dim = latent_dim
-        w = width
+        self.latent_dim, w = latent_dim, width
+        self.shape = {"width": width, "latent_dim": latent_dim, "batch_norm": batch_norm}
+        self.shape |= {"detail": detail, "modulation": modulation}
 
         def inner(channels: int) -> list[nn.Module]:
-            return [nn.BatchNorm2d(channels), nn.ReLU()] if batch_norm else [nn.ReLU()]
+            if not batch_norm:
+                return [nn.ReLU()]
+            modulated = ModulatedBatchNorm(channels, latent_dim, modulation) if modulation else nn.BatchNorm2d(channels)
+            return [modulated, nn.ReLU()]
 
+        last = [*inner(detail), nn.Conv2d(detail, 1, 3, 1, 1)] if detail else []
         # A kernel of 5 and stride 2; without output padding 4 x 4 becomes 7 x 7, which equals 8 x 8 cropped.
         self.layers = nn.Sequential(
             nn.Linear(latent_dim, 16 * 4 * w),
@@ -89,18 +117,23 @@ class Generator(nn.Module):
             *inner(2 * w),
             nn.ConvTranspose2d(2 * w, w, 5, 2, 2, output_padding=1),  # [B, w, 14, 14]
             *inner(w),
-            nn.ConvTranspose2d(w, 1, 5, 2, 2, output_padding=1),  # [B, 1, 28, 28]
+            nn.ConvTranspose2d(w, detail or 1, 5, 2, 2, output_padding=1),  # [B, detail or 1, 28, 28]
+            *last,  # [B, 1, 28, 28]
             nn.Sigmoid(),
         )
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
-        """z [B, latent_dim] -> images [B, 1, 28, 28] in [0, 1]; the same as `layers(z)`, faster."""
+        """z [B, latent_dim] -> images [B, 1, 28, 28] in [0, 1]; each layer after the other, faster."""
         first, unflatten, *rest, sigmoid = self.layers
         dtype = computed_in(self, z)
         x = unflatten(first(z)).to(dtype, memory_format=torch.channels_last)
         for layer in rest:  # [B, 4w, 4, 4] to [B, 1, 28, 28]
             if isinstance(layer, nn.ConvTranspose2d):
                 x = Transpose.apply(x, layer.weight.to(dtype), layer.bias.to(dtype))
+            elif isinstance(layer, nn.Conv2d):
+                x = conv2d(x, layer.weight.to(dtype), layer.bias.to(dtype), padding=layer.padding)
+            elif isinstance(layer, ModulatedBatchNorm):
+                x = layer(x, z)
             else:
                 x = relu_(x) if isinstance(layer, nn.ReLU) else layer(x)
         return sigmoid(x.to(z.dtype))
@@ -166,14 +199,15 @@ def channels_first(weight: torch.Tensor) -> torch.Tensor:
 def initialize(network: nn.Module) -> None:
     """Draw weights as the code of arXiv 1704.00028 does; biases 0.
 
-    Uniform with standard deviation sqrt(4 / (fan_in + fan_out)) for a convolution of stride 2, whose output
-    (transposed: input) has a quarter of the positions, and sqrt(2 / (fan_in + fan_out)) for a linear layer.
+    Uniform with standard deviation sqrt(4 / (fan_in + fan_out)) for a convolution, where stride 2 divides the fan of
+    its output (transposed: input) by 4, since that has a quarter of the positions, and sqrt(2 / (fan_in + fan_out)) for
+    a linear layer. The last layer of what modulates a batch norm starts at 0.3 of that, so near a plain one.
     """
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             taps = layer.kernel_size[0] * layer.kernel_size[1]
             fans = [layer.in_channels * taps, layer.out_channels * taps]
-            fans[1 if isinstance(layer, nn.Conv2d) else 0] /= 4
+            fans[1 if isinstance(layer, nn.Conv2d) else 0] /= layer.stride[0] * layer.stride[1]
             bound = (3 * 4 / sum(fans)) ** 0.5
         elif isinstance(layer, nn.Linear):
             bound = (3 * 2 / (layer.in_features + layer.out_features)) ** 0.5
@@ -181,6 +215,10 @@ def initialize(network: nn.Module) -> None:
             continue
         nn.init.uniform_(layer.weight, -bound, bound)
         nn.init.zeros_(layer.bias)
+    with torch.no_grad():
+        for layer in network.modules():
+            if isinstance(layer, ModulatedBatchNorm):
+                layer.network[-1].weight.mul_(0.3)
 
 
 class MovingAverage:

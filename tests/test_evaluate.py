@@ -59,7 +59,7 @@ def test_several_sets_have_a_spread(quick, capsys, tmp_path, train_split):
 def test_run_is_scored_by_its_averaged_generator(quick, capsys, tmp_path):
     torch.manual_seed(0)
     raw, averaged = Generator(2, 5, False), Generator(2, 5, False)
-    stored = {"width": 2, "latent_dim": 5, "batch_norm": False}
+    stored = {"shape": {"width": 2, "latent_dim": 5, "batch_norm": False}}
     for name, both in (("a", (raw, averaged)), ("b", (averaged, averaged))):
         (tmp_path / name).mkdir()
         states = {"raw": both[0].state_dict(), "averaged": both[1].state_dict()}
@@ -97,7 +97,8 @@ def bad_files(tmp_path):
     (tmp_path / "bomb" / "d.png").write_bytes(sized)
     Image.fromarray(images[0]).save(tmp_path / "jpeg" / "e.png", format="JPEG")
     (tmp_path / "run" / "generator.pt").write_bytes(b"junk")
-    huge = {"width": 10**6, "latent_dim": 5, "batch_norm": False, "averaged": Generator(2, 5, False).state_dict()}
+    shape = {"width": 10**6, "latent_dim": 5, "batch_norm": False}
+    huge = {"shape": shape, "averaged": Generator(2, 5, False).state_dict()}
     torch.save(huge, tmp_path / "wide run" / "generator.pt")
     (tmp_path / "unfinished" / "config.json").write_text("{}")
     Image.fromarray(images[0]).save(tmp_path / "unfinished" / "real.png")

@@ -4,7 +4,17 @@ import pytest
 import torch
 from torch import nn
 
-from common.models import SLOPE, VAE, Critic, Generator, MovingAverage, channels_first, initialize, pixels_first
+from common.models import (
+    SLOPE,
+    VAE,
+    Critic,
+    Generator,
+    ModulatedBatchNorm,
+    MovingAverage,
+    channels_first,
+    initialize,
+    pixels_first,
+)
 
 
 @pytest.mark.parametrize("latent_dim, width", [(2, 1), (64, 16)])
@@ -69,12 +79,27 @@ def plain_critic(critic, x):
     return critic.linear(x.flatten(1)).squeeze(1)
 
 
+def plain_generator(generator, z):
+    """The generator's definition, with PyTorch's own layers."""
+    x = z
+    for layer in generator.layers:
+        if isinstance(layer, ModulatedBatchNorm):
+            normal = (x - x.mean((0, 2, 3), keepdim=True)) / (x.var((0, 2, 3), False, keepdim=True) + 1e-5).sqrt()
+            scale, shift = layer.network(z)[:, :, None, None].chunk(2, dim=1)
+            x = normal * (1 + scale) + shift
+        else:
+            x = layer(x)
+    return x
+
+
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_fast_passes_equal_the_plain_layers_in_values_and_all_gradients(batch_norm, memory_format):
     torch.manual_seed(0)
     for network, plain, inputs in (
-        (Generator(3, 5, batch_norm), lambda g, z: g.layers(z), torch.randn(6, 5)),
+        (Generator(3, 5, batch_norm), plain_generator, torch.randn(6, 5)),
+        (Generator(3, 5, batch_norm, detail=2), plain_generator, torch.randn(6, 5)),
+        (Generator(3, 5, batch_norm, detail=2, modulation=4), plain_generator, torch.randn(6, 5)),
         (Critic(3, batch_norm), plain_critic, torch.rand(6, 1, 28, 28)),
     ):
         network.double().to(memory_format=memory_format)

@@ -158,7 +158,7 @@ def test_rows_of_quality_are_those_of_the_networks_on_noise_of_the_run(module, s
     module.main(tiny(module, tmp_path, quality_samples=20, seed=3))
     rows = pd.read_csv(tmp_path / "quality.csv").set_index(["epoch", "weights"])
     stored = torch.load(tmp_path / "generator.pt", weights_only=True)
-    generator = Generator(2, 5, stored["batch_norm"]).eval()
+    generator = Generator(**stored["shape"]).eval()
     for weights in ("raw", "averaged"):
         generator.load_state_dict(stored[weights])
         noises = [torch.randn(20, 5, generator=run.generator_for(3, f"quality {i}", 0)) for i in range(3)]
@@ -260,9 +260,8 @@ def test_run_writes_every_file(drawing_module, tmp_path):
     images = np.load(tmp_path / "samples.npz")["images"]
     assert (images.shape, images.dtype) == ((50, 1, 28, 28), np.uint8)
     stored = torch.load(tmp_path / "generator.pt", weights_only=True)
-    batch_norm = module is q4_dcgan
     for weights in ("raw", "averaged"):
-        Generator(2, 5, batch_norm).load_state_dict(stored[weights])
+        Generator(**stored["shape"]).load_state_dict(stored[weights])
     assert not same(stored["raw"], stored["averaged"])
 
 

@@ -232,12 +232,13 @@ def test_checkpoint_without_one_of_its_parts_is_left_out(tmp_path, capsys, key):
 def test_random_bytes_as_generator_are_refused(tmp_path, monkeypatch, name):
     module, draw, proof = importlib.import_module(name), random.Random(0), tmp_path / "executed"
     monkeypatch.setattr("common.plots.image_grid", lambda *_: None)
-    shape = {"width": 2, "latent_dim": 5, "batch_norm": name == "q4_dcgan"}
-    weights = module.Generator(**shape).state_dict()
-    good = {**shape, "averaged": weights, "raw": weights}
+    extra = {"detail": 3, "modulation": 4} if name == "q4_dcgan" else {}
+    generator = module.Generator(2, 5, name == "q4_dcgan", **extra)
+    weights = generator.state_dict()
+    good = {"shape": generator.shape, "averaged": weights, "raw": weights}
     lame = [{**good, "averaged": part} for part in (None, {}, {"a": 1}, [2], {**weights, "x": torch.ones(1)})]
     seeds = [written(part) for part in (good, *lame, [], None, 3, {"averaged": Evil(proof)})]
-    config = module.Config(width=2, latent_dim=5, sample=2, out=tmp_path)
+    config = module.Config(width=2, latent_dim=5, sample=2, out=tmp_path, **extra)
     drawn = []
     for _ in range(2):  # the weights of the file are those that draw
         module.main(write(config, seeds[0]))
