@@ -6,7 +6,7 @@ the discriminator's inner layers, binary cross-entropy on logits, and the genera
 
     python q4_dcgan.py --epochs 15
     python q4_dcgan.py --width 64 --detail 0 --modulation 0 --batch-size 50 --lr 2e-4 --discriminator-lr 2e-4 \\
-        --beta1 0.5 --decay-from 1 --shift 0
+        --beta1 0.5 --decay-from 1 --shift 0 --generator-steps 1
     python q4_dcgan.py --sample 1000 --out outputs/q4_dcgan
 
 The second command trains with the papers' values (give it an --out of its own); the defaults reach better images
@@ -55,6 +55,10 @@ class Config:
     """Reach of the random shifts of all that the discriminator sees, real and fake [pixels]; 0 in the papers."""
     shift_from: float = 0.2
     """Share of training after which images are shifted; see REPORT.md for what shifts from the beginning do."""
+    generator_steps: int = 2
+    """Generator steps for each of the discriminator, from --generator-steps-from on; 1 before and in papers."""
+    generator_steps_from: float = 1 / 3
+    """Share of training after which the generator makes so many steps; see REPORT.md."""
     width: int = 32
     """Channels of the discriminator's first and of the generator's last inner layer; 64 in the MNIST experiment."""
     detail: int = 16
@@ -87,6 +91,8 @@ class Config:
         require_range("--discriminator-lr", self.discriminator_lr, 1e-9, 1)
         require_range("--shift", self.shift, 0, 14, "a whole number of pixels")
         require_range("--shift-from", self.shift_from, 0, 1)
+        require_range("--generator-steps", self.generator_steps, 1, 100, "a whole number")
+        require_range("--generator-steps-from", self.generator_steps_from, 0, 1)
         require_range("--detail", self.detail, 0, 1024, "a whole number")
         require_range("--modulation", self.modulation, 0, 4096, "a whole number")
 
@@ -99,17 +105,21 @@ def train_step(
     noise: torch.Tensor,
     rng: torch.Generator,
     step: int,
-    reach: int,
+    reach: int = 0,
+    generator_steps: int = 1,
 ) -> dict[str, torch.Tensor]:
-    """One step of the discriminator on real [B, 1, 28, 28] and G(noise), then one of the generator on the same noise.
+    """One step of the discriminator on real [B, 1, 28, 28] and G(noise), then `generator_steps` of the generator.
 
     The discriminator sees every image, real or fake, moved by up to `reach` pixels each way (a differentiable
-    augmentation, arXiv 2006.10738). Real and fake images have batch statistics of their own. The generator's graph is
-    built once: its step differentiates through the images that the discriminator has just seen.
+    augmentation, arXiv 2006.10738). Real and fake images have batch statistics of their own. The generator's first step
+    is on the same noise and differentiates through the images that the discriminator has just seen; each further one
+    draws noise of its own. Returns the discriminator's losses and that of the generator's last step.
     """
-    fake = generator(noise)  # [B, 1, 28, 28]
-    if reach:
-        real, fake = shift(real, rng, reach), shift(fake, rng, reach)
+
+    def moved(images: torch.Tensor) -> torch.Tensor:
+        return shift(images, rng, reach) if reach else images
+
+    real, fake = moved(real), moved(generator(noise))  # [B, 1, 28, 28] each
     parts = discriminator_losses(*discriminator(real, fake.detach()).chunk(2))
     optimizers[1].zero_grad()
     parts["discriminator"].backward()
@@ -117,17 +127,20 @@ def train_step(
     optimizers[1].step()
 
     discriminator.requires_grad_(False)
-    loss = non_saturating_loss(discriminator(fake))
-    optimizers[0].zero_grad()
-    loss.backward()
+    for further in range(generator_steps):
+        if further:
+            fake = moved(generator(torch.randn(noise.shape, generator=rng, device=noise.device)))
+        loss = non_saturating_loss(discriminator(fake))
+        optimizers[0].zero_grad()
+        loss.backward()
+        require_finite(step, generator.parameters(), generator=loss)
+        optimizers[0].step()
     discriminator.requires_grad_(True)
-    require_finite(step, generator.parameters(), generator=loss)
-    optimizers[0].step()
     return {**parts, "generator": loss}
 
 
 def train(run: Run, generator: Generator, discriminator: Critic, optimizers: tuple, average: MovingAverage) -> None:
-    """Train to the end of `--epochs`; one run step is one step of each network."""
+    """Train to the end of `--epochs`; one run step is one step of the discriminator and those of the generator."""
     config = run.config
     train_images = load_fashion_mnist("train", run.device).images
     test_images = load_fashion_mnist("test", run.device).images
@@ -142,7 +155,8 @@ def train(run: Run, generator: Generator, discriminator: Critic, optimizers: tup
         real = to_unit_range(train_images[next(batches)])  # [B, 1, 28, 28]
         noise = torch.randn(len(real), config.latent_dim, generator=rng, device=run.device)
         reach = config.shift if step >= config.shift_from * total else 0
-        losses = train_step(generator, discriminator, optimizers, real, noise, rng, step, reach)
+        generator_steps = config.generator_steps if step >= config.generator_steps_from * total else 1
+        losses = train_step(generator, discriminator, optimizers, real, noise, rng, step, reach, generator_steps)
         average.update(generator)
         run.record("losses", iteration=step + 1, **losses)
 

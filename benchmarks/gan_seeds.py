@@ -41,6 +41,7 @@ SETTINGS = {  # script, and what differs from its defaults
             "beta1": 0.5,
             "decay_from": 1.0,
             "shift": 0,
+            "generator_steps": 1,
         },
     ),
     "wgan_gp": (q4_wgan_gp, {}),

@@ -52,6 +52,7 @@ def test_dcgan_has_batch_norm_in_the_generator_and_the_inner_layers_of_the_discr
         return [m.num_features for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
 
     assert norms(Generator(8, 16, batch_norm=True)) == [32, 16, 8]
+    assert norms(Generator(8, 16, batch_norm=True, detail=4, modulation=4)) == [32, 16, 8, 4]
     assert norms(Critic(8, batch_norm=True)) == [16, 32]
     assert norms(Generator(8, 16, batch_norm=False)) == norms(Critic(8)) == []
 
@@ -133,6 +134,7 @@ def test_bfloat16_is_for_training_only(batch_norm):
     torch.manual_seed(0)
     for network, x in (
         (Generator(8, 16, batch_norm), torch.randn(20, 16)),
+        (Generator(8, 16, batch_norm, detail=4, modulation=4), torch.randn(20, 16)),
         (Critic(8, batch_norm), torch.rand(20, 1, 28, 28)),
     ):
         initialize(network)
@@ -174,6 +176,19 @@ def test_initial_weights_have_the_stated_scale_and_keep_signals_alive():
         assert layer.weight.std().item() == pytest.approx(expected, rel=0.05)
         assert layer.bias.abs().max() == 0
     assert 0.05 < critic(torch.rand(50, 1, 28, 28)).std() < 5
+
+
+def test_initial_modulation_is_weak_and_the_last_convolution_has_the_scale_of_stride_1():
+    torch.manual_seed(0)
+    generator = Generator(8, 16, batch_norm=True, detail=64, modulation=64)
+    initialize(generator)
+    last = generator.layers[-2].weight
+    assert last.std().item() == pytest.approx((4 / (64 * 9 + 9)) ** 0.5, rel=0.1)
+    for norm in (layer for layer in generator.layers if isinstance(layer, ModulatedBatchNorm)):
+        gain = norm.network[-1].weight
+        assert gain.std().item() == pytest.approx(0.3 * (2 / sum(gain.shape)) ** 0.5, rel=0.1)
+        x, z = torch.randn(50, gain.shape[0] // 2, 4, 4), torch.randn(50, 16)
+        assert 0 < (norm(x, z) - norm.norm(x)).std() < 0.6
 
 
 def test_moving_average_follows_its_recursion_and_survives_a_checkpoint():

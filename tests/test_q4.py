@@ -335,7 +335,8 @@ def test_wgan_critic_step_leaves_the_generator_alone_and_the_generator_step_the_
 
 
 @pytest.mark.parametrize("reach", [0, 2])
-def test_dcgan_step_gives_each_network_the_gradient_of_its_own_loss(reach):
+@pytest.mark.parametrize("generator_steps", [1, 3])
+def test_dcgan_step_gives_each_network_the_gradient_of_its_own_loss(reach, generator_steps):
     generator, discriminator, optimizers = networks(batch_norm=True)
     images, noise, rng = torch.rand(6, 1, 28, 28), torch.randn(6, 5), torch.Generator().manual_seed(1)
     real, fake = (shift(x, rng, reach) for x in (images, copy.deepcopy(generator)(noise)))
@@ -343,19 +344,25 @@ def test_dcgan_step_gives_each_network_the_gradient_of_its_own_loss(reach):
     expected = torch.autograd.grad(parts["discriminator"], list(discriminator.parameters()))
     before, twin = weights(discriminator), copy.deepcopy(generator)
     rng.manual_seed(1)
-    losses = q4_dcgan.train_step(generator, discriminator, optimizers, images, noise, rng, 0, reach)
+    losses = q4_dcgan.train_step(generator, discriminator, optimizers, images, noise, rng, 0, reach, generator_steps)
     for (name, after), gradient in zip(weights(discriminator).items(), expected, strict=True):
         torch.testing.assert_close(after, before[name] - 0.1 * gradient, msg=name)
     torch.testing.assert_close(losses["discriminator"], parts["discriminator"])
 
-    # The generator's loss is that of the updated discriminator on the same images, moved alike.
+    # The generator's loss is that of the updated discriminator: on the same images, moved alike, then on new ones.
     rng.manual_seed(1)
-    _, fake = (shift(x, rng, reach) for x in (images, twin(noise)))
-    loss = q4_dcgan.non_saturating_loss(discriminator(fake))
+    if reach:
+        shift(images, rng, reach)
+    for further in range(generator_steps):
+        fake = twin(torch.randn(6, 5, generator=rng) if further else noise)
+        loss = q4_dcgan.non_saturating_loss(discriminator(shift(fake, rng, reach) if reach else fake))
+        gradients = torch.autograd.grad(loss, list(twin.parameters()))
+        with torch.no_grad():
+            for parameter, gradient in zip(twin.parameters(), gradients, strict=True):
+                parameter -= 0.1 * gradient
     torch.testing.assert_close(losses["generator"], loss)
-    expected = torch.autograd.grad(loss, list(twin.parameters()))
-    for (name, after), start, gradient in zip(weights(generator).items(), twin.parameters(), expected, strict=True):
-        torch.testing.assert_close(after, start - 0.1 * gradient, msg=name)
+    for (name, after), parameter in zip(weights(generator).items(), twin.parameters(), strict=True):
+        torch.testing.assert_close(after, parameter, msg=name)
 
 
 def test_interpolation_ends_at_its_latent_points_and_keeps_the_norm():
@@ -385,6 +392,10 @@ def test_bad_input_is_one_line(refuses, tmp_path, name, flags, said):
     ("q4_dcgan", ["--discriminator-lr", "0.0"]),
     ("q4_dcgan", ["--shift", "-1"]),
     ("q4_dcgan", ["--shift-from", "1.5"]),
+    ("q4_dcgan", ["--generator-steps", "0"]),
+    ("q4_dcgan", ["--generator-steps-from", "1.5"]),
+    ("q4_dcgan", ["--detail", "-1"]),
+    ("q4_dcgan", ["--modulation", "4097"]),
     ("q4_wgan_gp", ["--critic-steps", "0"]),
 ])  # fmt: skip
 def test_bad_input_of_one_script_is_one_line(refuses, tmp_path, name, flags):
@@ -393,16 +404,17 @@ def test_bad_input_of_one_script_is_one_line(refuses, tmp_path, name, flags):
 
 
 @pytest.mark.parametrize("drawing_module", ["q4_dcgan"], indirect=True)
-def test_dcgan_shifts_from_the_stated_share_of_training(module, tmp_path, monkeypatch):
-    reaches, original = [], module.train_step
+def test_dcgan_shifts_and_steps_more_from_the_stated_shares_of_training(module, tmp_path, monkeypatch):
+    seen, original = [], module.train_step
 
     def note(*arguments):
-        reaches.append(arguments[-1])
+        seen.append(arguments[-2:])
         return original(*arguments)
 
     monkeypatch.setattr(module, "train_step", note)
-    module.main(tiny(module, tmp_path, shift=2, shift_from=0.75))  # 24 steps
-    assert reaches == [0] * 18 + [2] * 6
+    settings = {"shift": 2, "shift_from": 0.75, "generator_steps": 3, "generator_steps_from": 0.5}
+    module.main(tiny(module, tmp_path, **settings))  # 24 steps
+    assert seen == [(0, 1)] * 12 + [(0, 3)] * 6 + [(2, 3)] * 6
 
 
 @pytest.mark.slow
