@@ -12,8 +12,8 @@ the discriminator's inner layers, binary cross-entropy on logits, and the genera
 The second command trains with the papers' values (give it an --out of its own); the defaults reach better images
 sooner.
 
-Writes to --out: losses.csv (a row per iteration), metrics.csv (a row per epoch), loss_curves.png, real.png,
-fake_epoch_*.png, progress.png, progress.gif, interpolation.png, quality.csv, quality.png, memorisation.csv,
+Writes to --out: losses.csv (a row per discriminator iteration), metrics.csv (a row per epoch), loss_curves.png,
+real.png, fake_epoch_*.png, progress.png, progress.gif, interpolation.png, quality.csv, quality.png, memorisation.csv,
 memorisation.png, generator.pt, samples.npz, config.json, environment.json and checkpoints/.
 """
 
@@ -68,7 +68,7 @@ class Config:
     latent_dim: int = 128
     """Dimensions of the noise z ~ N(0, I); the MNIST experiment's value."""
     ema_decay: float = 0.999
-    """Decay of the generator's moving average per iteration; ours, the paper has none."""
+    """Decay of the generator's moving average per discriminator iteration; ours, the paper has none."""
     sample_epochs: tuple[int, ...] = ()
     """Epochs whose grids are drawn [epochs]; empty: 1, 5, 10, 15 and the last, as far as the run goes."""
     quality_samples: int = 10_000

@@ -1,12 +1,13 @@
 """Spread of question 4 over training seeds: both scripts, with their defaults and with the papers' settings.
 
-    python benchmarks/gan_seeds.py
+    python benchmarks/gan_seeds.py --out outputs/my_seeds
     python benchmarks/gan_seeds.py --settings dcgan dcgan_paper --seeds 0 1
     python benchmarks/gan_seeds.py --seeds
 
 Every run is one of `q4_dcgan.py` or `q4_wgan_gp.py` in a folder of its own; seed 0 of the defaults is the reference run
-of the script. The same command continues unfinished runs and reuses finished ones (checkpoints are not in git: a new
-clone trains them all), and several processes may share the work, each with settings or seeds of its own.
+of the script. The same command continues unfinished runs and reuses finished ones, and several processes may share the
+work, each with settings or seeds of its own. Checkpoints are not in git: a new clone trains everything, in an --out of
+its own, since the runs on record at the papers' settings are of earlier code, which had fewer flags.
 
 Writes to --out: distances.csv (for each setting, epoch and kind of weights the mean and the standard deviation over the
 runs that are there) and distances.png.

@@ -22,7 +22,7 @@ def _curve(axis: Axes, losses: pd.DataFrame, name: str, color: str, label: str) 
     axis.plot(losses["iteration"], smooth, color=color, lw=1.6, label=label)
 
 
-def _finish(axes: list[Axes], losses: pd.DataFrame, epochs: int) -> None:
+def _finish(axes: list[Axes], losses: pd.DataFrame, epochs: int, unit: str) -> None:
     """Epochs marked above the panels, robust limits (99.8 % of the raw values), legends."""
     last = losses["iteration"].max()
     for axis in axes:
@@ -31,7 +31,7 @@ def _finish(axes: list[Axes], losses: pd.DataFrame, epochs: int) -> None:
         raw = np.concatenate([line.get_ydata() for line in axis.lines if line.get_lw() < 0.45])
         low, high = np.quantile(raw, [0.001, 0.999])
         room = 0.08 * (high - low + 1e-9)
-        axis.set(ylim=(low - room, high + room), xlim=(0, last), xlabel="generator iteration")
+        axis.set(ylim=(low - room, high + room), xlim=(0, last), xlabel=unit)
         axis.legend(loc="best")
     top = axes[0].secondary_xaxis("top", functions=(lambda i: i * epochs / last, lambda e: e * last / epochs))
     top.set_xlabel("epoch")
@@ -52,7 +52,7 @@ def wgan_curves(losses: pd.DataFrame, metrics: pd.DataFrame, path: Path) -> None
     titles = ("Losses", "Wasserstein estimate", "Gradient penalty", "Gradient norm")
     for axis, title in zip(axes, titles, strict=True):
         axis.set(title=title, ylabel="critic's unit" if title != "Gradient norm" else "norm")
-    _finish(list(axes), losses, epochs)
+    _finish(list(axes), losses, epochs, "generator iteration")
     save(figure, path)
 
 
@@ -66,7 +66,7 @@ def dcgan_curves(losses: pd.DataFrame, metrics: pd.DataFrame, path: Path) -> Non
     _curve(axes[1], losses, "fake", PURPLE, "discriminator on fakes: -log(1 - D(fake))")
     axes[0].set(title="Losses", ylabel="nats")
     axes[1].set(title="Parts of the discriminator's loss", ylabel="nats")
-    _finish(list(axes[:2]), losses, epochs)
+    _finish(list(axes[:2]), losses, epochs, "discriminator iteration")
     names = {"train_called_real": (GREY, "training images"), "test_called_real": (RED, "held-out test images")}
     for name, (color, label) in {**names, "fake_called_real": (PURPLE, "fakes")}.items():
         axes[2].plot(metrics["epoch"], 100 * metrics[name], "o-", ms=4, color=color, label=label)
