@@ -56,7 +56,7 @@ class Config:
     shift_from: float = 0.2
     """Share of training after which images are shifted; see REPORT.md for what shifts from the beginning do."""
     generator_steps: int = 2
-    """Generator steps for each of the discriminator, from --generator-steps-from on; 1 before and in papers."""
+    """Generator steps per discriminator step from --generator-steps-from on; 1 before that and in the papers."""
     generator_steps_from: float = 1 / 3
     """Share of training after which the generator makes so many steps; see REPORT.md."""
     width: int = 32
