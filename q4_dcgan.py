@@ -5,8 +5,8 @@ the MNIST experiment of "Improved Training of Wasserstein GANs" (arXiv 1704.0002
 the discriminator's inner layers, binary cross-entropy on logits, and the generator's loss that does not saturate.
 
     python q4_dcgan.py --epochs 15
-    python q4_dcgan.py --width 64 --detail 0 --modulation 0 --batch-size 50 --lr 2e-4 --discriminator-lr 2e-4 \\
-        --beta1 0.5 --decay-from 1 --shift 0 --generator-steps 1
+    python q4_dcgan.py --discriminator-width 64 --detail 0 --modulation 0 --batch-size 50 --lr 2e-4 \\
+        --discriminator-lr 2e-4 --beta1 0.5 --decay-from 1 --shift 0 --lookahead 0
     python q4_dcgan.py --sample 1000 --out outputs/q4_dcgan
 
 The second command trains with the papers' values (give it an --out of its own); the defaults reach better images
@@ -17,6 +17,7 @@ real.png, fake_epoch_*.png, progress.png, progress.gif, interpolation.png, quali
 memorisation.png, generator.pt, samples.npz, config.json, environment.json and checkpoints/.
 """
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -28,7 +29,7 @@ from common.cli import launch, require_range, resolve_device
 from common.data import batch_indices, load_fashion_mnist, shift, to_unit_range
 from common.gan import check_config, held_out_values, keep_samples, measure_quality, sample_finished_run, write_results
 from common.losses import discriminator_losses, non_saturating_loss
-from common.models import PRECISIONS, Critic, Generator, MovingAverage, initialize
+from common.models import PRECISIONS, Critic, Generator, MovingAverage, initialize, look_ahead
 from common.run import Run, require_finite
 from common.schedule import linear_decay
 
@@ -42,9 +43,11 @@ class Config:
     batch_size: int = 25
     """Images per step; 50 in the MNIST experiment of arXiv 1704.00028, see REPORT.md."""
     lr: float = 2e-3
-    """Adam's step size for the generator at its peak; the papers' is 2e-4 (arXiv 1511.06434), see REPORT.md."""
+    """Adam's step size at its peak; the papers' is 2e-4 (arXiv 1511.06434), see REPORT.md."""
     discriminator_lr: float = 1e-3
-    """Adam's step size for the discriminator at its peak; the papers' is 2e-4, as the generator's."""
+    """What takes the place of --lr for the discriminator from --discriminator-lr-from on; the papers' is 2e-4."""
+    discriminator_lr_from: float = 1 / 3
+    """Share of training after which --discriminator-lr holds; before, both networks have the same."""
     beta1: float = 0.0
     """Adam's first decay; 0.5 in arXiv 1511.06434, see REPORT.md."""
     beta2: float = 0.999
@@ -55,20 +58,22 @@ class Config:
     """Reach of the random shifts of all that the discriminator sees, real and fake [pixels]; 0 in the papers."""
     shift_from: float = 0.2
     """Share of training after which images are shifted; see REPORT.md for what shifts from the beginning do."""
-    generator_steps: int = 2
-    """Generator steps per discriminator step from --generator-steps-from on; 1 before that and in the papers."""
-    generator_steps_from: float = 1 / 3
-    """Share of training after which the generator makes so many steps; see REPORT.md."""
-    width: int = 32
-    """Channels of the discriminator's first and of the generator's last inner layer; 64 in the MNIST experiment."""
+    lookahead: int = 200
+    """Iterations between lookahead steps of the generator (arXiv 1907.08610); 0 in the papers, without."""
+    lookahead_from: float = 1 / 15
+    """Share of training after which the generator looks ahead; see REPORT.md for what it does from the beginning."""
+    width: int = 64
+    """Channels of the generator's last inner layer at 14 x 14; the MNIST experiment's value."""
+    discriminator_width: int = 32
+    """Channels of the discriminator's first layer; 64 in the MNIST experiment."""
     detail: int = 16
     """Channels of the generator's layer at 28 x 28, before the last convolution; 0 in the MNIST experiment, without."""
     modulation: int = 32
     """Hidden units that give the scales of the generator's batch norm from the noise; 0 in the papers, without."""
     latent_dim: int = 128
     """Dimensions of the noise z ~ N(0, I); the MNIST experiment's value."""
-    ema_decay: float = 0.999
-    """Decay of the generator's moving average per discriminator iteration; ours, the paper has none."""
+    ema_decay: float = 0.9995
+    """Decay of the generator's moving average per iteration at most; ours, the paper has none."""
     sample_epochs: tuple[int, ...] = ()
     """Epochs whose grids are drawn [epochs]; empty: 1, 5, 10, 15 and the last, as far as the run goes."""
     quality_samples: int = 10_000
@@ -89,10 +94,12 @@ class Config:
     def __post_init__(self) -> None:
         check_config(self)
         require_range("--discriminator-lr", self.discriminator_lr, 1e-9, 1)
+        require_range("--discriminator-lr-from", self.discriminator_lr_from, 0, 1)
         require_range("--shift", self.shift, 0, 14, "a whole number of pixels")
         require_range("--shift-from", self.shift_from, 0, 1)
-        require_range("--generator-steps", self.generator_steps, 1, 100, "a whole number")
-        require_range("--generator-steps-from", self.generator_steps_from, 0, 1)
+        require_range("--lookahead", self.lookahead, 0, 1_000_000, "a whole number of iterations")
+        require_range("--lookahead-from", self.lookahead_from, 0, 1)
+        require_range("--discriminator-width", self.discriminator_width, 1, 1024, "a whole number")
         require_range("--detail", self.detail, 0, 1024, "a whole number")
         require_range("--modulation", self.modulation, 0, 4096, "a whole number")
 
@@ -106,20 +113,16 @@ def train_step(
     rng: torch.Generator,
     step: int,
     reach: int = 0,
-    generator_steps: int = 1,
 ) -> dict[str, torch.Tensor]:
-    """One step of the discriminator on real [B, 1, 28, 28] and G(noise), then `generator_steps` of the generator.
+    """One step of the discriminator on real [B, 1, 28, 28] and G(noise), then one of the generator on the same noise.
 
     The discriminator sees every image, real or fake, moved by up to `reach` pixels each way (a differentiable
-    augmentation, arXiv 2006.10738). Real and fake images have batch statistics of their own. The generator's first step
-    is on the same noise and differentiates through the images that the discriminator has just seen; each further one
-    draws noise of its own. Returns the discriminator's losses and that of the generator's last step.
+    augmentation, arXiv 2006.10738). Real and fake images have batch statistics of their own. The generator's loss
+    differentiates through the images that the discriminator has just seen. Returns the losses.
     """
-
-    def moved(images: torch.Tensor) -> torch.Tensor:
-        return shift(images, rng, reach) if reach else images
-
-    real, fake = moved(real), moved(generator(noise))  # [B, 1, 28, 28] each
+    fake = generator(noise)  # [B, 1, 28, 28]
+    if reach:
+        real, fake = shift(real, rng, reach), shift(fake, rng, reach)
     parts = discriminator_losses(*discriminator(real, fake.detach()).chunk(2))
     optimizers[1].zero_grad()
     parts["discriminator"].backward()
@@ -127,20 +130,24 @@ def train_step(
     optimizers[1].step()
 
     discriminator.requires_grad_(False)
-    for further in range(generator_steps):
-        if further:
-            fake = moved(generator(torch.randn(noise.shape, generator=rng, device=noise.device)))
-        loss = non_saturating_loss(discriminator(fake))
-        optimizers[0].zero_grad()
-        loss.backward()
-        require_finite(step, generator.parameters(), generator=loss)
-        optimizers[0].step()
+    loss = non_saturating_loss(discriminator(fake))
     discriminator.requires_grad_(True)
+    optimizers[0].zero_grad()
+    loss.backward()
+    require_finite(step, generator.parameters(), generator=loss)
+    optimizers[0].step()
     return {**parts, "generator": loss}
 
 
-def train(run: Run, generator: Generator, discriminator: Critic, optimizers: tuple, average: MovingAverage) -> None:
-    """Train to the end of `--epochs`; one run step is one step of the discriminator and those of the generator."""
+def train(
+    run: Run,
+    generator: Generator,
+    discriminator: Critic,
+    optimizers: tuple,
+    average: MovingAverage,
+    slow: Generator,
+) -> None:
+    """Train to the end of `--epochs`; one run step is one step of each network. `slow` is lookahead's copy."""
     config = run.config
     train_images = load_fashion_mnist("train", run.device).images
     test_images = load_fashion_mnist("test", run.device).images
@@ -149,14 +156,18 @@ def train(run: Run, generator: Generator, discriminator: Critic, optimizers: tup
     batches = batch_indices(n, config.batch_size, config.seed, run.step, run.device)
     total = config.epochs * per_epoch
     for step in run.steps(total, per_epoch, config.batch_size):
-        for optimizer, peak in zip(optimizers, (config.lr, config.discriminator_lr), strict=True):
+        slower = step >= config.discriminator_lr_from * total
+        for optimizer, peak in zip(
+            optimizers, (config.lr, config.discriminator_lr if slower else config.lr), strict=True
+        ):
             optimizer.param_groups[0]["lr"] = linear_decay(step, total, peak, config.decay_from)
         rng = run.rng("train", step)
         real = to_unit_range(train_images[next(batches)])  # [B, 1, 28, 28]
         noise = torch.randn(len(real), config.latent_dim, generator=rng, device=run.device)
         reach = config.shift if step >= config.shift_from * total else 0
-        generator_steps = config.generator_steps if step >= config.generator_steps_from * total else 1
-        losses = train_step(generator, discriminator, optimizers, real, noise, rng, step, reach, generator_steps)
+        losses = train_step(generator, discriminator, optimizers, real, noise, rng, step, reach)
+        if config.lookahead and (step + 1) % config.lookahead == 0:
+            look_ahead(slow, generator, 0.5 if step >= config.lookahead_from * total else 1)
         average.update(generator)
         run.record("losses", iteration=step + 1, **losses)
 
@@ -195,21 +206,21 @@ def main(config: Config) -> None:
     device = resolve_device(config.device)
     torch.manual_seed(config.seed)
     generator = Generator(*shape)
-    discriminator = Critic(config.width, batch_norm=True)
+    discriminator = Critic(config.discriminator_width, batch_norm=True)
     for network in (generator, discriminator):
         initialize(network)
         network.precision = PRECISIONS[config.precision]
         network.to(device, memory_format=torch.channels_last)
-    average = MovingAverage(generator, config.ema_decay)
+    average, slow = MovingAverage(generator, config.ema_decay, 20), copy.deepcopy(generator)
     optimizers = tuple(
         torch.optim.Adam(network.parameters(), lr=config.lr, betas=(config.beta1, config.beta2), fused=True)
         for network in (generator, discriminator)
     )
-    parts = {"generator": generator, "discriminator": discriminator, "average": average}
+    parts = {"generator": generator, "discriminator": discriminator, "average": average, "slow": slow}
     moments = {"generator_optimizer": optimizers[0], "discriminator_optimizer": optimizers[1]}
 
     with Run(config, "q4_dcgan", **parts, **moments) as run:
-        train(run, generator, discriminator, optimizers, average)
+        train(run, generator, discriminator, optimizers, average, slow)
         write_results(run, generator, average)
         plots_gan.dcgan_curves(run.rows("losses"), run.rows("metrics"), run.folder / "loss_curves.png")
 

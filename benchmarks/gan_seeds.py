@@ -33,7 +33,7 @@ SETTINGS = {  # script, and what differs from its defaults
     "dcgan_paper": (
         q4_dcgan,
         {
-            "width": 64,
+            "discriminator_width": 64,
             "detail": 0,
             "modulation": 0,
             "batch_size": 50,
@@ -42,12 +42,13 @@ SETTINGS = {  # script, and what differs from its defaults
             "beta1": 0.5,
             "decay_from": 1.0,
             "shift": 0,
-            "generator_steps": 1,
+            "lookahead": 0,
         },
     ),
     "wgan_gp": (q4_wgan_gp, {}),
     "wgan_gp_paper": (q4_wgan_gp, {"lr": 1e-4, "decay_from": 1.0, "critic_steps": 5}),
 }
+EPOCHS = (1, 2, 3, 4, 5, 10, 15)  # that are measured
 MEASURED = ["frechet", "kid", "precision", "recall"]
 
 
@@ -93,6 +94,7 @@ def main(config: Config) -> None:
             script, differing = SETTINGS[name]
             if differing or seed:
                 settings = {"epochs": config.epochs, "precision": config.precision, "seed": seed, **differing}
+                settings["sample_epochs"] = tuple(epoch for epoch in EPOCHS if epoch <= config.epochs)
                 script.main(script.Config(**settings, out=config.out / f"{name}_{seed}"))
     tables = {name: [pd.read_csv(path) for path in tables_of(name, config.out)] for name in SETTINGS}
     require(any(tables.values()), "--out", config.out, "a folder with runs, from inside the repository")

@@ -70,11 +70,12 @@ class Side:
     """Networks, optimizers and inputs of one side; sides of one kind start alike and see the same inputs.
 
     Args:
-        width, batch_norm: of both networks.
+        width, batch_norm: of the generator, and of the critic where its width is not given.
         fast: channels-last memory and fused Adam.
         batch, critic_steps: images of a step, critic steps of an iteration of WGAN-GP.
         reach: of the shifts of what a DCGAN's discriminator sees [pixels].
         detail, modulation: of the generator.
+        critic_width: of the critic.
     """
 
     def __init__(
@@ -87,12 +88,13 @@ class Side:
         reach: int = 0,
         detail: int = 0,
         modulation: int = 0,
+        critic_width: int | None = None,
     ) -> None:
         torch.manual_seed(0)
         self.reach = reach
         self.generator, self.critic = (
             Generator(width, LATENT, batch_norm, detail, modulation),
-            Critic(width, batch_norm),
+            Critic(critic_width or width, batch_norm),
         )
         betas = (0.5, 0.999) if batch_norm else (0.5, 0.9)
         for network in (self.generator, self.critic):
@@ -253,15 +255,14 @@ def compare(textbook: Callable, fast: Callable, sides: tuple[Side, ...], repeats
 def settings_cost(name: str, step: Callable, batch_norm: bool, repeats: int) -> dict:
     """Time of a pass over the training images with the papers' settings as a multiple of that with the defaults.
 
-    Of the steps alone, which alternate. Of the defaults those before `--generator-steps-from`, with one step of the
-    generator, but with shifted images, which a run begins without.
+    Of the steps alone, which alternate; those of the defaults are with shifted images, which a run begins without.
     """
     module, differing = SETTINGS[f"{name}_paper"]
     configs = module.Config(**differing), module.Config()
     sides, images = [], []
     for config in configs:
         critic_steps = getattr(config, "critic_steps", 1)
-        extra = [getattr(config, name, 0) for name in ("shift", "detail", "modulation")]
+        extra = [getattr(config, key, 0) for key in ("shift", "detail", "modulation", "discriminator_width")]
         sides.append(Side(config.width, batch_norm, True, config.batch_size, critic_steps, *extra))
         images.append(critic_steps * config.batch_size)
     papers, defaults, _ = compare(step, step, tuple(sides), repeats)

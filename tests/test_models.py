@@ -13,6 +13,7 @@ from common.models import (
     MovingAverage,
     channels_first,
     initialize,
+    look_ahead,
     pixels_first,
 )
 
@@ -191,19 +192,42 @@ def test_initial_modulation_is_weak_and_the_last_convolution_has_the_scale_of_st
         assert 0 < (norm(x, z) - norm.norm(x)).std() < 0.6
 
 
-def test_moving_average_follows_its_recursion_and_survives_a_checkpoint():
+def test_lookahead_meets_on_the_way_and_leaves_batch_norm_statistics():
+    slow, fast = (nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)) for _ in range(2))
+    fast(torch.randn(8, 2))
+    before, statistics = (
+        [[p.detach().clone() for p in network.parameters()] for network in (slow, fast)],
+        fast[1].running_mean.clone(),
+    )
+    look_ahead(slow, fast, 0.25)
+    for a, b, mine, theirs in zip(*before, slow.parameters(), fast.parameters(), strict=True):
+        torch.testing.assert_close(mine, 0.75 * a + 0.25 * b)
+        assert theirs.equal(mine)
+        assert theirs is not mine
+    assert fast[1].running_mean.equal(statistics)
+    there = [p.detach().clone().add_(1) for p in fast.parameters()]
+    for p in fast.parameters():
+        p.data.add_(1)
+    look_ahead(slow, fast, 1)
+    for mine, theirs, p in zip(slow.parameters(), fast.parameters(), there, strict=True):
+        assert mine.equal(p)
+        assert theirs.equal(p)
+
+
+@pytest.mark.parametrize("warm_up", [10, 20])
+def test_moving_average_follows_its_recursion_and_survives_a_checkpoint(warm_up):
     network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    average = MovingAverage(network, decay=0.3)
+    average = MovingAverage(network, 0.25, warm_up)
     expected = network[0].weight.detach().clone()
     for n in range(4):
         network[0].weight.data += 1
         network(torch.randn(8, 2))
-        decay = min(0.3, (1 + n) / (10 + n))
+        decay = min(0.25, (1 + n) / (warm_up + n))
         expected = decay * expected + (1 - decay) * network[0].weight.detach()
         average.update(network)
     torch.testing.assert_close(average.network[0].weight, expected)
     assert average.network[1].num_batches_tracked == 4
-    restored = MovingAverage(network, decay=0.3)
+    restored = MovingAverage(network, 0.25, warm_up)
     restored.load_state_dict(average.state_dict())
     network[0].weight.data += 1
     average.update(network)

@@ -15,7 +15,8 @@ FLAGS = {
     "q2_gan_lab": "--iterations 12 --evaluate-every 5 --eval-samples 1000 --transport-samples 10 --width 4 --depth 1",
     "q3_vae_svm": "--epochs 2 --batch-size 50 --width 2 --latent-dim 4 --label-sizes 20 --draws 2 --projection pca"
     " --quality-samples 0",
-    "q4_dcgan": "--epochs 2 --batch-size 48 --width 2 --latent-dim 5 --quality-samples 0",
+    "q4_dcgan": "--epochs 2 --batch-size 48 --width 2 --latent-dim 5 --quality-samples 0"
+    " --discriminator-width 2 --lookahead 7",
     "q4_wgan_gp": "--epochs 2 --batch-size 24 --width 2 --latent-dim 5 --critic-steps 5 --quality-samples 0",
 }
 REAL = [name for name in FLAGS if name != "toy_script"]
