@@ -44,7 +44,7 @@ class Config:
     """Images per step; 50 in the MNIST experiment of arXiv 1704.00028, see REPORT.md."""
     lr: float = 2e-3
     """Adam's step size at its peak; the papers' is 2e-4 (arXiv 1511.06434), see REPORT.md."""
-    discriminator_lr: float = 1e-3
+    discriminator_lr: float = 1.5e-3
     """What takes the place of --lr for the discriminator from --discriminator-lr-from on; the papers' is 2e-4."""
     discriminator_lr_from: float = 1 / 3
     """Share of training after which --discriminator-lr holds; before, both networks have the same."""

@@ -48,7 +48,7 @@ SETTINGS = {  # script, and what differs from its defaults
     "wgan_gp": (q4_wgan_gp, {}),
     "wgan_gp_paper": (q4_wgan_gp, {"lr": 1e-4, "decay_from": 1.0, "critic_steps": 5}),
 }
-EPOCHS = (1, 2, 3, 4, 5, 10, 15)  # that are measured
+EPOCHS = (1, 3, 4, 5, 10, 15)  # that are measured
 MEASURED = ["frechet", "kid", "precision", "recall"]
 
 
