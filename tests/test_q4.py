@@ -386,6 +386,8 @@ def test_bad_input_is_one_line(refuses, tmp_path, name, flags, said):
 @pytest.mark.parametrize("name, flags", [
     ("q4_dcgan", ["--shift", "-1"]),
     ("q4_dcgan", ["--shift-from", "1.5"]),
+    ("q4_dcgan", ["--discriminator-lr", "0.0"]),
+    ("q4_dcgan", ["--discriminator-lr-from", "1.5"]),
     ("q4_dcgan", ["--lookahead", "-1"]),
     ("q4_dcgan", ["--lookahead-from", "1.5"]),
     ("q4_dcgan", ["--discriminator-width", "0"]),
@@ -399,22 +401,25 @@ def test_bad_input_of_one_script_is_one_line(refuses, tmp_path, name, flags):
 
 
 @pytest.mark.parametrize("drawing_module", ["q4_dcgan"], indirect=True)
-def test_dcgan_shifts_and_looks_ahead_from_the_stated_shares_of_training(module, tmp_path, monkeypatch):
-    reaches, shares = [], []
+def test_dcgan_changes_its_rates_shifts_and_lookahead_at_the_stated_shares_of_training(module, tmp_path, monkeypatch):
+    rates, reaches, shares = [], [], []
+    train_step, look_ahead = module.train_step, module.look_ahead
 
-    def noted(name, seen):
-        original = getattr(module, name)
+    def noted_step(generator, discriminator, optimizers, *arguments):
+        rates.append(tuple(optimizer.param_groups[0]["lr"] for optimizer in optimizers))
+        reaches.append(arguments[-1])
+        return train_step(generator, discriminator, optimizers, *arguments)
 
-        def call(*arguments):
-            seen.append(arguments[-1])
-            return original(*arguments)
+    def noted_look(slow, network, share):
+        shares.append(share)
+        look_ahead(slow, network, share)
 
-        monkeypatch.setattr(module, name, call)
-
-    noted("train_step", reaches)
-    noted("look_ahead", shares)
-    settings = {"shift": 2, "shift_from": 0.75, "lookahead": 4, "lookahead_from": 0.5}
+    monkeypatch.setattr(module, "train_step", noted_step)
+    monkeypatch.setattr(module, "look_ahead", noted_look)
+    settings = {"lr": 2e-3, "discriminator_lr": 1e-3, "discriminator_lr_from": 0.25, "decay_from": 1}
+    settings |= {"shift": 2, "shift_from": 0.75, "lookahead": 4, "lookahead_from": 0.5}
     module.main(tiny(module, tmp_path, **settings))  # 24 steps
+    assert rates == [(2e-3, 2e-3)] * 6 + [(2e-3, 1e-3)] * 18
     assert reaches == [0] * 18 + [2] * 6
     assert shares == [1] * 3 + [0.5] * 3
 

@@ -16,7 +16,7 @@ FLAGS = {
     "q3_vae_svm": "--epochs 2 --batch-size 50 --width 2 --latent-dim 4 --label-sizes 20 --draws 2 --projection pca"
     " --quality-samples 0",
     "q4_dcgan": "--epochs 2 --batch-size 48 --width 2 --latent-dim 5 --quality-samples 0"
-    " --discriminator-width 2 --lookahead 7",
+    " --discriminator-width 2 --lookahead 2",
     "q4_wgan_gp": "--epochs 2 --batch-size 24 --width 2 --latent-dim 5 --critic-steps 5 --quality-samples 0",
 }
 REAL = [name for name in FLAGS if name != "toy_script"]
