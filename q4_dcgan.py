@@ -156,10 +156,9 @@ def train(
     batches = batch_indices(n, config.batch_size, config.seed, run.step, run.device)
     total = config.epochs * per_epoch
     for step in run.steps(total, per_epoch, config.batch_size):
-        slower = step >= config.discriminator_lr_from * total
-        for optimizer, peak in zip(
-            optimizers, (config.lr, config.discriminator_lr if slower else config.lr), strict=True
-        ):
+        later = step >= config.discriminator_lr_from * total
+        peaks = config.lr, config.discriminator_lr if later else config.lr
+        for optimizer, peak in zip(optimizers, peaks, strict=True):
             optimizer.param_groups[0]["lr"] = linear_decay(step, total, peak, config.decay_from)
         rng = run.rng("train", step)
         real = to_unit_range(train_images[next(batches)])  # [B, 1, 28, 28]
