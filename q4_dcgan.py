@@ -6,7 +6,7 @@ the discriminator's inner layers, binary cross-entropy on logits, and the genera
 
     python q4_dcgan.py --epochs 15
     python q4_dcgan.py --discriminator-width 64 --detail 0 --modulation 0 --batch-size 50 --lr 2e-4 \\
-        --discriminator-lr 2e-4 --beta1 0.5 --decay-from 1 --shift 0 --lookahead 0 --generator-steps 1
+        --discriminator-lr 2e-4 --beta1 0.5 --decay-from 1 --shift 0 --lookahead 0
     python q4_dcgan.py --sample 1000 --out outputs/q4_dcgan
 
 The second command trains with the papers' values (give it an --out of its own); the defaults reach better images
@@ -62,10 +62,6 @@ class Config:
     """Iterations between lookahead steps of the generator (arXiv 1907.08610); 0 in the papers, without."""
     lookahead_from: float = 1 / 15
     """Share of training after which the generator looks ahead; see REPORT.md for what it does from the beginning."""
-    generator_steps: int = 2
-    """Generator steps per discriminator step from --generator-steps-from on; 1 before that and in the papers."""
-    generator_steps_from: float = 2 / 3
-    """Share of training after which the generator makes so many steps; see REPORT.md."""
     width: int = 64
     """Channels of the generator's last inner layer at 14 x 14; the MNIST experiment's value."""
     discriminator_width: int = 32
@@ -103,8 +99,6 @@ class Config:
         require_range("--shift-from", self.shift_from, 0, 1)
         require_range("--lookahead", self.lookahead, 0, 1_000_000, "a whole number of iterations")
         require_range("--lookahead-from", self.lookahead_from, 0, 1)
-        require_range("--generator-steps", self.generator_steps, 1, 100, "a whole number")
-        require_range("--generator-steps-from", self.generator_steps_from, 0, 1)
         require_range("--discriminator-width", self.discriminator_width, 1, 1024, "a whole number")
         require_range("--detail", self.detail, 0, 1024, "a whole number")
         require_range("--modulation", self.modulation, 0, 4096, "a whole number")
@@ -119,20 +113,16 @@ def train_step(
     rng: torch.Generator,
     step: int,
     reach: int = 0,
-    generator_steps: int = 1,
 ) -> dict[str, torch.Tensor]:
-    """One step of the discriminator on real [B, 1, 28, 28] and G(noise), then `generator_steps` of the generator.
+    """One step of the discriminator on real [B, 1, 28, 28] and G(noise), then one of the generator on the same noise.
 
     The discriminator sees every image, real or fake, moved by up to `reach` pixels each way (a differentiable
-    augmentation, arXiv 2006.10738). Real and fake images have batch statistics of their own. The generator's first step
-    is on the same noise and differentiates through the images that the discriminator has just seen; each further one
-    draws noise of its own. Returns the discriminator's losses and that of the generator's last step.
+    augmentation, arXiv 2006.10738). Real and fake images have batch statistics of their own. The generator's loss
+    differentiates through the images that the discriminator has just seen. Returns the losses.
     """
-
-    def moved(images: torch.Tensor) -> torch.Tensor:
-        return shift(images, rng, reach) if reach else images
-
-    real, fake = moved(real), moved(generator(noise))  # [B, 1, 28, 28] each
+    fake = generator(noise)  # [B, 1, 28, 28]
+    if reach:
+        real, fake = shift(real, rng, reach), shift(fake, rng, reach)
     parts = discriminator_losses(*discriminator(real, fake.detach()).chunk(2))
     optimizers[1].zero_grad()
     parts["discriminator"].backward()
@@ -140,15 +130,12 @@ def train_step(
     optimizers[1].step()
 
     discriminator.requires_grad_(False)
-    for further in range(generator_steps):
-        if further:
-            fake = moved(generator(torch.randn(noise.shape, generator=rng, device=noise.device)))
-        loss = non_saturating_loss(discriminator(fake))
-        optimizers[0].zero_grad()
-        loss.backward()
-        require_finite(step, generator.parameters(), generator=loss)
-        optimizers[0].step()
+    loss = non_saturating_loss(discriminator(fake))
     discriminator.requires_grad_(True)
+    optimizers[0].zero_grad()
+    loss.backward()
+    require_finite(step, generator.parameters(), generator=loss)
+    optimizers[0].step()
     return {**parts, "generator": loss}
 
 
@@ -160,8 +147,7 @@ def train(
     average: MovingAverage,
     slow: Generator,
 ) -> None:
-    """Train to the end of `--epochs`; one run step is one step of the discriminator and those of the generator.
-    `slow` is lookahead's copy."""
+    """Train to the end of `--epochs`; one run step is one step of each network. `slow` is lookahead's copy."""
     config = run.config
     train_images = load_fashion_mnist("train", run.device).images
     test_images = load_fashion_mnist("test", run.device).images
@@ -178,8 +164,7 @@ def train(
         real = to_unit_range(train_images[next(batches)])  # [B, 1, 28, 28]
         noise = torch.randn(len(real), config.latent_dim, generator=rng, device=run.device)
         reach = config.shift if step >= config.shift_from * total else 0
-        generator_steps = config.generator_steps if step >= config.generator_steps_from * total else 1
-        losses = train_step(generator, discriminator, optimizers, real, noise, rng, step, reach, generator_steps)
+        losses = train_step(generator, discriminator, optimizers, real, noise, rng, step, reach)
         if config.lookahead and (step + 1) % config.lookahead == 0:
             look_ahead(slow, generator, 0.5 if step >= config.lookahead_from * total else 1)
         average.update(generator)

@@ -43,7 +43,6 @@ SETTINGS = {  # script, and what differs from its defaults
             "decay_from": 1.0,
             "shift": 0,
             "lookahead": 0,
-            "generator_steps": 1,
         },
     ),
     "wgan_gp": (q4_wgan_gp, {}),

@@ -337,8 +337,7 @@ def test_wgan_critic_step_leaves_the_generator_alone_and_the_generator_step_the_
 
 
 @pytest.mark.parametrize("reach", [0, 2])
-@pytest.mark.parametrize("generator_steps", [1, 3])
-def test_dcgan_step_gives_each_network_the_gradient_of_its_own_loss(reach, generator_steps):
+def test_dcgan_step_gives_each_network_the_gradient_of_its_own_loss(reach):
     generator, discriminator, optimizers = networks(batch_norm=True)
     images, noise, rng = torch.rand(6, 1, 28, 28), torch.randn(6, 5), torch.Generator().manual_seed(1)
     real, fake = (shift(x, rng, reach) for x in (images, copy.deepcopy(generator)(noise)))
@@ -346,25 +345,19 @@ def test_dcgan_step_gives_each_network_the_gradient_of_its_own_loss(reach, gener
     expected = torch.autograd.grad(parts["discriminator"], list(discriminator.parameters()))
     before, twin = weights(discriminator), copy.deepcopy(generator)
     rng.manual_seed(1)
-    losses = q4_dcgan.train_step(generator, discriminator, optimizers, images, noise, rng, 0, reach, generator_steps)
+    losses = q4_dcgan.train_step(generator, discriminator, optimizers, images, noise, rng, 0, reach)
     for (name, after), gradient in zip(weights(discriminator).items(), expected, strict=True):
         torch.testing.assert_close(after, before[name] - 0.1 * gradient, msg=name)
     torch.testing.assert_close(losses["discriminator"], parts["discriminator"])
 
-    # The generator's loss is that of the updated discriminator: on the same images, moved alike, then on new ones.
+    # The generator's loss is that of the updated discriminator on the same images, moved alike.
     rng.manual_seed(1)
-    if reach:
-        shift(images, rng, reach)
-    for further in range(generator_steps):
-        fake = twin(torch.randn(6, 5, generator=rng) if further else noise)
-        loss = q4_dcgan.non_saturating_loss(discriminator(shift(fake, rng, reach) if reach else fake))
-        gradients = torch.autograd.grad(loss, list(twin.parameters()))
-        with torch.no_grad():
-            for parameter, gradient in zip(twin.parameters(), gradients, strict=True):
-                parameter -= 0.1 * gradient
+    shift(images, rng, reach)
+    loss = q4_dcgan.non_saturating_loss(discriminator(shift(twin(noise), rng, reach)))
+    gradients = torch.autograd.grad(loss, list(twin.parameters()))
     torch.testing.assert_close(losses["generator"], loss)
-    for (name, after), parameter in zip(weights(generator).items(), twin.parameters(), strict=True):
-        torch.testing.assert_close(after, parameter, msg=name)
+    for (name, after), old, gradient in zip(weights(generator).items(), twin.parameters(), gradients, strict=True):
+        torch.testing.assert_close(after, old - 0.1 * gradient, msg=name)
 
 
 def test_interpolation_ends_at_its_latent_points_and_keeps_the_norm():
@@ -397,8 +390,6 @@ def test_bad_input_is_one_line(refuses, tmp_path, name, flags, said):
     ("q4_dcgan", ["--discriminator-lr-from", "1.5"]),
     ("q4_dcgan", ["--lookahead", "-1"]),
     ("q4_dcgan", ["--lookahead-from", "1.5"]),
-    ("q4_dcgan", ["--generator-steps", "0"]),
-    ("q4_dcgan", ["--generator-steps-from", "1.5"]),
     ("q4_dcgan", ["--discriminator-width", "0"]),
     ("q4_dcgan", ["--detail", "-1"]),
     ("q4_dcgan", ["--modulation", "4097"]),
@@ -410,13 +401,13 @@ def test_bad_input_of_one_script_is_one_line(refuses, tmp_path, name, flags):
 
 
 @pytest.mark.parametrize("drawing_module", ["q4_dcgan"], indirect=True)
-def test_dcgan_changes_rates_shifts_lookahead_and_steps_at_the_stated_shares_of_training(module, tmp_path, monkeypatch):
-    rates, passed, shares = [], [], []
+def test_dcgan_changes_its_rates_shifts_and_lookahead_at_the_stated_shares_of_training(module, tmp_path, monkeypatch):
+    rates, reaches, shares = [], [], []
     train_step, look_ahead = module.train_step, module.look_ahead
 
     def noted_step(generator, discriminator, optimizers, *arguments):
         rates.append(tuple(optimizer.param_groups[0]["lr"] for optimizer in optimizers))
-        passed.append(arguments[-2:])  # reach of the shifts, generator steps
+        reaches.append(arguments[-1])
         return train_step(generator, discriminator, optimizers, *arguments)
 
     def noted_look(slow, network, share):
@@ -427,10 +418,9 @@ def test_dcgan_changes_rates_shifts_lookahead_and_steps_at_the_stated_shares_of_
     monkeypatch.setattr(module, "look_ahead", noted_look)
     settings = {"lr": 2e-3, "discriminator_lr": 1e-3, "discriminator_lr_from": 0.25, "decay_from": 1}
     settings |= {"shift": 2, "shift_from": 0.75, "lookahead": 4, "lookahead_from": 0.5}
-    settings |= {"generator_steps": 3, "generator_steps_from": 0.25}
     module.main(tiny(module, tmp_path, **settings))  # 24 steps
     assert rates == [(2e-3, 2e-3)] * 6 + [(2e-3, 1e-3)] * 18
-    assert passed == [(0, 1)] * 6 + [(0, 3)] * 12 + [(2, 3)] * 6
+    assert reaches == [0] * 18 + [2] * 6
     assert shares == [1] * 3 + [0.5] * 3
 
 
