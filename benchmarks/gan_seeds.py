@@ -34,7 +34,6 @@ SETTINGS = {  # script, and what differs from its defaults
         q4_dcgan,
         {
             "discriminator_width": 64,
-            "discriminator_growth": 1,
             "detail": 0,
             "modulation": 0,
             "batch_size": 50,

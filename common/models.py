@@ -222,22 +222,6 @@ def initialize(network: nn.Module) -> None:
 
 
 @torch.no_grad()
-def widen(narrow: Critic, wide: Critic, noise: float, rng: torch.Generator) -> None:
-    """Give `wide` the function of `narrow`, of which its width is a multiple (Net2Net, arXiv 1511.05641).
-
-    Every channel of `narrow` is copied so many times, and the weights that read it are divided by that number. Filters
-    of the copies differ by normal noise of `noise` times the layer's standard deviation, so that they can part.
-    """
-    pairs = zip((*wide.parameters(), *wide.buffers()), (*narrow.parameters(), *narrow.buffers()), strict=True)
-    for mine, theirs in pairs:
-        copies = [a // b for a, b in zip(mine.shape, theirs.shape, strict=True)]
-        mine.copy_(theirs.repeat(copies) / copies[1] if len(copies) > 1 else theirs.repeat(copies))
-    for mine, theirs in zip(wide.convolutions, narrow.convolutions, strict=True):
-        copies = mine.weight[len(theirs.weight) :]
-        copies += noise * mine.weight.std() * torch.randn(copies.shape, generator=rng, device=copies.device)
-
-
-@torch.no_grad()
 def look_ahead(slow: nn.Module, network: nn.Module, share: float) -> None:
     """A step of lookahead (Zhang et al. 2019, arXiv 1907.08610; for GANs arXiv 2006.14567).
 

@@ -15,7 +15,6 @@ from common.models import (
     initialize,
     look_ahead,
     pixels_first,
-    widen,
 )
 
 
@@ -213,29 +212,6 @@ def test_lookahead_meets_on_the_way_and_leaves_batch_norm_statistics():
     for mine, theirs, p in zip(slow.parameters(), fast.parameters(), there, strict=True):
         assert mine.equal(p)
         assert theirs.equal(p)
-
-
-@pytest.mark.parametrize("training", [False, True])
-def test_a_widened_discriminator_keeps_its_function_and_noise_parts_its_copies(training):
-    torch.manual_seed(0)
-    narrow, wide = Critic(2, batch_norm=True), Critic(6, batch_norm=True)
-    images, rng = torch.rand(8, 1, 28, 28), torch.Generator()
-    for _ in range(3):
-        narrow(images)  # statistics other than those of a new network
-    with torch.no_grad():
-        for parameter in narrow.parameters():
-            parameter.add_(torch.randn_like(parameter), alpha=0.1)
-    widen(narrow, wide, 0, rng)
-    narrow.train(training), wide.train(training)
-    torch.testing.assert_close(wide(images), narrow(images), rtol=1e-4, atol=1e-4)
-    for layer in wide.convolutions:
-        assert layer.weight[0].equal(layer.weight[len(layer.weight) // 3])
-    widen(narrow, wide, 0.2, rng)
-    for layer in wide.convolutions:
-        weight = layer.weight.detach()
-        first, *copies = weight.chunk(3)
-        for copy in copies:
-            assert 0.15 < (copy - first).std() / weight.std() < 0.25
 
 
 @pytest.mark.parametrize("warm_up", [10, 20])

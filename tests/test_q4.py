@@ -391,8 +391,6 @@ def test_bad_input_is_one_line(refuses, tmp_path, name, flags, said):
     ("q4_dcgan", ["--lookahead", "-1"]),
     ("q4_dcgan", ["--lookahead-from", "1.5"]),
     ("q4_dcgan", ["--discriminator-width", "0"]),
-    ("q4_dcgan", ["--discriminator-growth", "0"]),
-    ("q4_dcgan", ["--discriminator-growth-from", "1.5"]),
     ("q4_dcgan", ["--detail", "-1"]),
     ("q4_dcgan", ["--modulation", "4097"]),
     ("q4_wgan_gp", ["--critic-steps", "0"]),
@@ -403,14 +401,13 @@ def test_bad_input_of_one_script_is_one_line(refuses, tmp_path, name, flags):
 
 
 @pytest.mark.parametrize("drawing_module", ["q4_dcgan"], indirect=True)
-def test_dcgan_changes_rates_shifts_lookahead_and_width_at_the_stated_shares_of_training(module, tmp_path, monkeypatch):
-    rates, reaches, shares, widths = [], [], [], []
+def test_dcgan_changes_its_rates_shifts_and_lookahead_at_the_stated_shares_of_training(module, tmp_path, monkeypatch):
+    rates, reaches, shares = [], [], []
     train_step, look_ahead = module.train_step, module.look_ahead
 
     def noted_step(generator, discriminator, optimizers, *arguments):
         rates.append(tuple(optimizer.param_groups[0]["lr"] for optimizer in optimizers))
         reaches.append(arguments[-1])
-        widths.append(discriminator.convolutions[0].out_channels)
         return train_step(generator, discriminator, optimizers, *arguments)
 
     def noted_look(slow, network, share):
@@ -421,12 +418,10 @@ def test_dcgan_changes_rates_shifts_lookahead_and_width_at_the_stated_shares_of_
     monkeypatch.setattr(module, "look_ahead", noted_look)
     settings = {"lr": 2e-3, "discriminator_lr": 1e-3, "discriminator_lr_from": 0.25, "decay_from": 1}
     settings |= {"shift": 2, "shift_from": 0.75, "lookahead": 4, "lookahead_from": 0.5}
-    settings |= {"discriminator_width": 2, "discriminator_growth": 3, "discriminator_growth_from": 0.625}
     module.main(tiny(module, tmp_path, **settings))  # 24 steps
     assert rates == [(2e-3, 2e-3)] * 6 + [(2e-3, 1e-3)] * 18
     assert reaches == [0] * 18 + [2] * 6
     assert shares == [1] * 3 + [0.5] * 3
-    assert widths == [2] * 15 + [6] * 9
 
 
 @pytest.mark.slow
