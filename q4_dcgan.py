@@ -6,7 +6,7 @@ the discriminator's inner layers, binary cross-entropy on logits, and the genera
 
     python q4_dcgan.py --epochs 15
     python q4_dcgan.py --discriminator-width 64 --detail 0 --modulation 0 --batch-size 50 --lr 2e-4 \\
-        --discriminator-lr 2e-4 --beta1 0.5 --decay-from 1 --shift 0 --consistency 0 --lookahead 0
+        --discriminator-lr 2e-4 --beta1 0.5 --decay-from 1 --shift 0 --lookahead 0
     python q4_dcgan.py --sample 1000 --out outputs/q4_dcgan
 
 The second command trains with the papers' values (give it an --out of its own); the defaults reach better images
@@ -28,7 +28,7 @@ from common import plots_gan
 from common.cli import launch, require_range, resolve_device
 from common.data import batch_indices, load_fashion_mnist, shift, to_unit_range
 from common.gan import check_config, held_out_values, keep_samples, measure_quality, sample_finished_run, write_results
-from common.losses import consistency_loss, discriminator_losses, non_saturating_loss
+from common.losses import discriminator_losses, non_saturating_loss
 from common.models import PRECISIONS, Critic, Generator, MovingAverage, initialize, look_ahead
 from common.run import Run, require_finite
 from common.schedule import linear_decay
@@ -58,10 +58,6 @@ class Config:
     """Reach of the random shifts of all that the discriminator sees, real and fake [pixels]; 0 in the papers."""
     shift_from: float = 0.2
     """Share of training after which images are shifted; see REPORT.md for what shifts from the beginning do."""
-    consistency: float = 0.05
-    """Weight of the discriminator's consistency under a second shift (arXiv 2002.04724); 0 in the papers, without."""
-    consistency_from: float = 1 / 3
-    """Share of training after which it counts, where images are shifted; see REPORT.md."""
     lookahead: int = 200
     """Iterations between lookahead steps of the generator (arXiv 1907.08610); 0 in the papers, without."""
     lookahead_from: float = 1 / 15
@@ -101,8 +97,6 @@ class Config:
         require_range("--discriminator-lr-from", self.discriminator_lr_from, 0, 1)
         require_range("--shift", self.shift, 0, 14, "a whole number of pixels")
         require_range("--shift-from", self.shift_from, 0, 1)
-        require_range("--consistency", self.consistency, 0, 1000)
-        require_range("--consistency-from", self.consistency_from, 0, 1)
         require_range("--lookahead", self.lookahead, 0, 1_000_000, "a whole number of iterations")
         require_range("--lookahead-from", self.lookahead_from, 0, 1)
         require_range("--discriminator-width", self.discriminator_width, 1, 1024, "a whole number")
@@ -119,27 +113,19 @@ def train_step(
     rng: torch.Generator,
     step: int,
     reach: int = 0,
-    consistency: float = 0,
 ) -> dict[str, torch.Tensor]:
     """One step of the discriminator on real [B, 1, 28, 28] and G(noise), then one of the generator on the same noise.
 
     The discriminator sees every image, real or fake, moved by up to `reach` pixels each way (a differentiable
-    augmentation, arXiv 2006.10738). With a `consistency` weight it sees each moved twice, and the squared differences
-    of its logits count in its step, not in the losses returned (balanced consistency, arXiv 2002.04724). Every batch
-    has batch statistics of its own. The generator's loss differentiates through the images that the discriminator has
-    just seen. Returns the losses.
+    augmentation, arXiv 2006.10738). Real and fake images have batch statistics of their own. The generator's loss
+    differentiates through the images that the discriminator has just seen. Returns the losses.
     """
     fake = generator(noise)  # [B, 1, 28, 28]
-    twins = [shift(x, rng, reach) for x in (real, fake.detach())] if reach and consistency else []
     if reach:
         real, fake = shift(real, rng, reach), shift(fake, rng, reach)
-    logits = discriminator(real, fake.detach(), *twins).view(-1, 2, len(real))  # [1 or 2, real and fake, B]
-    parts = discriminator_losses(*logits[0])
+    parts = discriminator_losses(*discriminator(real, fake.detach()).chunk(2))
     optimizers[1].zero_grad()
-    objective = parts["discriminator"]
-    if twins:
-        objective = objective + consistency * consistency_loss(*logits)
-    objective.backward()
+    parts["discriminator"].backward()
     require_finite(step, discriminator.parameters(), **parts)
     optimizers[1].step()
 
@@ -178,8 +164,7 @@ def train(
         real = to_unit_range(train_images[next(batches)])  # [B, 1, 28, 28]
         noise = torch.randn(len(real), config.latent_dim, generator=rng, device=run.device)
         reach = config.shift if step >= config.shift_from * total else 0
-        consistency = config.consistency if step >= config.consistency_from * total else 0
-        losses = train_step(generator, discriminator, optimizers, real, noise, rng, step, reach, consistency)
+        losses = train_step(generator, discriminator, optimizers, real, noise, rng, step, reach)
         if config.lookahead and (step + 1) % config.lookahead == 0:
             look_ahead(slow, generator, 0.5 if step >= config.lookahead_from * total else 1)
         average.update(generator)

@@ -42,7 +42,6 @@ SETTINGS = {  # script, and what differs from its defaults
             "beta1": 0.5,
             "decay_from": 1.0,
             "shift": 0,
-            "consistency": 0.0,
             "lookahead": 0,
         },
     ),

@@ -255,8 +255,7 @@ def compare(textbook: Callable, fast: Callable, sides: tuple[Side, ...], repeats
 def settings_cost(name: str, step: Callable, batch_norm: bool, repeats: int) -> dict:
     """Time of a pass over the training images with the papers' settings as a multiple of that with the defaults.
 
-    Of the steps alone, which alternate; those of the defaults are with shifted images, which a run begins without,
-    and without the consistency that comes later.
+    Of the steps alone, which alternate; those of the defaults are with shifted images, which a run begins without.
     """
     module, differing = SETTINGS[f"{name}_paper"]
     configs = module.Config(**differing), module.Config()

@@ -61,15 +61,3 @@ def discriminator_losses(real_logits: torch.Tensor, fake_logits: torch.Tensor) -
 def non_saturating_loss(fake_logits: torch.Tensor) -> torch.Tensor:
     """-log D(G(z)), mean [nats]: the generator's loss that does not saturate where the discriminator is sure."""
     return softplus(-fake_logits).mean()
-
-
-def consistency_loss(logits: torch.Tensor, moved: torch.Tensor) -> torch.Tensor:
-    """Squared difference of a discriminator's logits for two augmentations of the same images, arXiv 2002.04724.
-
-    Args:
-        logits, moved: [2, B], real and fake.
-
-    Returns:
-        the mean over real images plus that over fakes.
-    """
-    return (logits - moved).square().mean(1).sum()

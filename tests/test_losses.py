@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from common.losses import (
-    consistency_loss,
     discriminator_losses,
     gaussian_reconstruction,
     gradient_penalty,
@@ -61,13 +60,6 @@ def test_discriminator_losses_are_cross_entropies_and_stay_finite_where_a_sigmoi
     loss.backward()
     assert loss.item() == 200
     assert logits.grad.item() == -1
-
-
-def test_consistency_is_the_mean_squared_difference_of_real_plus_that_of_fakes():
-    logits = torch.tensor([[1.0, 2.0], [-1.0, 0.0]])
-    moved = torch.tensor([[1.5, 2.0], [1.0, 0.0]])
-    assert consistency_loss(logits, moved).item() == 0.25 / 2 + 4 / 2
-    assert consistency_loss(logits, logits).item() == 0
 
 
 # The gradient penalty: each fault seen in public code is a test.

@@ -336,32 +336,24 @@ def test_wgan_critic_step_leaves_the_generator_alone_and_the_generator_step_the_
     assert all(p.grad.abs().max() > 0 for p in generator.parameters())
 
 
-@pytest.mark.parametrize("reach, consistency", [(0, 0), (0, 0.3), (2, 0), (2, 0.3)])
-def test_dcgan_step_gives_each_network_the_gradient_of_its_own_loss(reach, consistency):
+@pytest.mark.parametrize("reach", [0, 2])
+def test_dcgan_step_gives_each_network_the_gradient_of_its_own_loss(reach):
     generator, discriminator, optimizers = networks(batch_norm=True)
     images, noise, rng = torch.rand(6, 1, 28, 28), torch.randn(6, 5), torch.Generator().manual_seed(1)
-    views = 2 if reach and consistency else 1
-
-    def views_of(fake):
-        """Real and fake images as the discriminator sees them, the losses the last."""
-        rng.manual_seed(1)
-        return [[shift(x, rng, reach) for x in (images, fake)] for _ in range(views)]
-
-    seen = views_of(copy.deepcopy(generator)(noise).detach())
-    logits = [[discriminator(x) for x in view] for view in seen]
-    parts = q4_dcgan.discriminator_losses(*logits[-1])
-    penalty = sum((a - b).square().mean() for a, b in zip(logits[0], logits[-1], strict=True))
-    objective = parts["discriminator"] + consistency * penalty
-    expected = torch.autograd.grad(objective, list(discriminator.parameters()))
+    real, fake = (shift(x, rng, reach) for x in (images, copy.deepcopy(generator)(noise)))
+    parts = q4_dcgan.discriminator_losses(discriminator(real), discriminator(fake.detach()))
+    expected = torch.autograd.grad(parts["discriminator"], list(discriminator.parameters()))
     before, twin = weights(discriminator), copy.deepcopy(generator)
     rng.manual_seed(1)
-    losses = q4_dcgan.train_step(generator, discriminator, optimizers, images, noise, rng, 0, reach, consistency)
+    losses = q4_dcgan.train_step(generator, discriminator, optimizers, images, noise, rng, 0, reach)
     for (name, after), gradient in zip(weights(discriminator).items(), expected, strict=True):
         torch.testing.assert_close(after, before[name] - 0.1 * gradient, msg=name)
     torch.testing.assert_close(losses["discriminator"], parts["discriminator"])
 
     # The generator's loss is that of the updated discriminator on the same images, moved alike.
-    loss = q4_dcgan.non_saturating_loss(discriminator(views_of(twin(noise))[-1][1]))
+    rng.manual_seed(1)
+    shift(images, rng, reach)
+    loss = q4_dcgan.non_saturating_loss(discriminator(shift(twin(noise), rng, reach)))
     gradients = torch.autograd.grad(loss, list(twin.parameters()))
     torch.testing.assert_close(losses["generator"], loss)
     for (name, after), old, gradient in zip(weights(generator).items(), twin.parameters(), gradients, strict=True):
@@ -396,8 +388,6 @@ def test_bad_input_is_one_line(refuses, tmp_path, name, flags, said):
     ("q4_dcgan", ["--shift-from", "1.5"]),
     ("q4_dcgan", ["--discriminator-lr", "0.0"]),
     ("q4_dcgan", ["--discriminator-lr-from", "1.5"]),
-    ("q4_dcgan", ["--consistency", "-0.1"]),
-    ("q4_dcgan", ["--consistency-from", "1.5"]),
     ("q4_dcgan", ["--lookahead", "-1"]),
     ("q4_dcgan", ["--lookahead-from", "1.5"]),
     ("q4_dcgan", ["--discriminator-width", "0"]),
@@ -411,14 +401,13 @@ def test_bad_input_of_one_script_is_one_line(refuses, tmp_path, name, flags):
 
 
 @pytest.mark.parametrize("drawing_module", ["q4_dcgan"], indirect=True)
-def test_dcgan_changes_its_rates_and_extras_at_the_stated_shares_of_training(module, tmp_path, monkeypatch):
-    rates, reaches, weights, shares = [], [], [], []
+def test_dcgan_changes_its_rates_shifts_and_lookahead_at_the_stated_shares_of_training(module, tmp_path, monkeypatch):
+    rates, reaches, shares = [], [], []
     train_step, look_ahead = module.train_step, module.look_ahead
 
     def noted_step(generator, discriminator, optimizers, *arguments):
         rates.append(tuple(optimizer.param_groups[0]["lr"] for optimizer in optimizers))
-        reaches.append(arguments[-2])
-        weights.append(arguments[-1])
+        reaches.append(arguments[-1])
         return train_step(generator, discriminator, optimizers, *arguments)
 
     def noted_look(slow, network, share):
@@ -428,12 +417,10 @@ def test_dcgan_changes_its_rates_and_extras_at_the_stated_shares_of_training(mod
     monkeypatch.setattr(module, "train_step", noted_step)
     monkeypatch.setattr(module, "look_ahead", noted_look)
     settings = {"lr": 2e-3, "discriminator_lr": 1e-3, "discriminator_lr_from": 0.25, "decay_from": 1}
-    settings |= {"shift": 2, "shift_from": 0.75, "consistency": 0.3, "consistency_from": 0.875}
-    settings |= {"lookahead": 4, "lookahead_from": 0.5}
+    settings |= {"shift": 2, "shift_from": 0.75, "lookahead": 4, "lookahead_from": 0.5}
     module.main(tiny(module, tmp_path, **settings))  # 24 steps
     assert rates == [(2e-3, 2e-3)] * 6 + [(2e-3, 1e-3)] * 18
     assert reaches == [0] * 18 + [2] * 6
-    assert weights == [0] * 21 + [0.3] * 3
     assert shares == [1] * 3 + [0.5] * 3
 
 
