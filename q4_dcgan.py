@@ -6,7 +6,7 @@ the discriminator's inner layers, binary cross-entropy on logits, and the genera
 
     python q4_dcgan.py --epochs 15
     python q4_dcgan.py --discriminator-width 64 --detail 0 --modulation 0 --batch-size 50 --lr 2e-4 \\
-        --discriminator-lr 2e-4 --beta1 0.5 --decay-from 1 --shift 0 --lookahead 0
+        --discriminator-lr 2e-4 --beta1 0.5 --decay-from 1 --repeats 1 --shift 0 --lookahead 0
     python q4_dcgan.py --sample 1000 --out outputs/q4_dcgan
 
 The second command trains with the papers' values (give it an --out of its own); the defaults reach better images
@@ -54,6 +54,10 @@ class Config:
     """Adam's second decay; arXiv 1511.06434."""
     decay_from: float = 0.2
     """Share of training after which the learning rate falls linearly to 0; 1 is never, as in the paper."""
+    repeats: int = 2
+    """Iterations with each batch from --repeats-from on, under other shifts and with other noise; 1 in the papers."""
+    repeats_from: float = 1 / 3
+    """Share of the epochs after which batches are repeated (data echoing, arXiv 1907.05550); see REPORT.md."""
     shift: int = 1
     """Reach of the random shifts of all that the discriminator sees, real and fake [pixels]; 0 in the papers."""
     shift_from: float = 0.2
@@ -95,6 +99,8 @@ class Config:
         check_config(self)
         require_range("--discriminator-lr", self.discriminator_lr, 1e-9, 1)
         require_range("--discriminator-lr-from", self.discriminator_lr_from, 0, 1)
+        require_range("--repeats", self.repeats, 1, 100, "a whole number of iterations")
+        require_range("--repeats-from", self.repeats_from, 0, 1)
         require_range("--shift", self.shift, 0, 14, "a whole number of pixels")
         require_range("--shift-from", self.shift_from, 0, 1)
         require_range("--lookahead", self.lookahead, 0, 1_000_000, "a whole number of iterations")
@@ -147,7 +153,7 @@ def train(
     average: MovingAverage,
     slow: Generator,
 ) -> None:
-    """Train to the end of `--epochs`; one run step is one step of each network. `slow` is lookahead's copy."""
+    """Train to the end of `--epochs`; one run step is all iterations with one batch. `slow` is lookahead's copy."""
     config = run.config
     train_images = load_fashion_mnist("train", run.device).images
     test_images = load_fashion_mnist("test", run.device).images
@@ -162,24 +168,27 @@ def train(
             optimizer.param_groups[0]["lr"] = linear_decay(step, total, peak, config.decay_from)
         rng = run.rng("train", step)
         real = to_unit_range(train_images[next(batches)])  # [B, 1, 28, 28]
-        noise = torch.randn(len(real), config.latent_dim, generator=rng, device=run.device)
         reach = config.shift if step >= config.shift_from * total else 0
-        losses = train_step(generator, discriminator, optimizers, real, noise, rng, step, reach)
-        if config.lookahead and (step + 1) % config.lookahead == 0:
-            look_ahead(slow, generator, 0.5 if step >= config.lookahead_from * total else 1)
-        average.update(generator)
-        run.record("losses", iteration=step + 1, **losses)
+        for _ in range(config.repeats if step >= config.repeats_from * total else 1):
+            noise = torch.randn(len(real), config.latent_dim, generator=rng, device=run.device)
+            losses = train_step(generator, discriminator, optimizers, real, noise, rng, step, reach)
+            iteration = average.updates + 1
+            if config.lookahead and iteration % config.lookahead == 0:
+                look_ahead(slow, generator, 0.5 if step >= config.lookahead_from * total else 1)
+            average.update(generator)
+            run.record("losses", iteration=iteration, **losses)
 
         if (step + 1) % per_epoch == 0:
             epoch = (step + 1) // per_epoch
             keep_samples(run, epoch, generator, average)
             measure_quality(run, epoch, generator, average)
-            record_epoch(run, epoch, discriminator, generator, train_images, test_images)
+            record_epoch(run, epoch, iteration, discriminator, generator, train_images, test_images)
 
 
 def record_epoch(
     run: Run,
     epoch: int,
+    iteration: int,
     discriminator: Critic,
     generator: Generator,
     train_images: torch.Tensor,
@@ -189,7 +198,7 @@ def record_epoch(
     values = held_out_values(run, discriminator, generator, train_images, test_images)
     names = ("train_called_real", "test_called_real", "fake_called_real")
     shares = {name: float((v > 0).float().mean()) for name, v in zip(names, values, strict=True)}
-    run.record("metrics", epoch=epoch, seconds=run.seconds, **shares)
+    run.record("metrics", epoch=epoch, iteration=iteration, seconds=run.seconds, **shares)
     recent = run.rows("losses").tail(500).mean()
     shown = {name: recent[name] for name in ("discriminator", "generator")}
     run.report(epoch, run.config.epochs, **shown, **shares)

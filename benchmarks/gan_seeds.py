@@ -41,6 +41,7 @@ SETTINGS = {  # script, and what differs from its defaults
             "discriminator_lr": 2e-4,
             "beta1": 0.5,
             "decay_from": 1.0,
+            "repeats": 1,
             "shift": 0,
             "lookahead": 0,
         },

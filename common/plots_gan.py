@@ -22,29 +22,29 @@ def _curve(axis: Axes, losses: pd.DataFrame, name: str, color: str, label: str) 
     axis.plot(losses["iteration"], smooth, color=color, lw=1.6, label=label)
 
 
-def _finish(axes: list[Axes], losses: pd.DataFrame, epochs: int, unit: str) -> None:
-    """Epochs marked above the panels, robust limits (99.8 % of the raw values), legends."""
-    last = losses["iteration"].max()
+def _finish(axes: list[Axes], ends: np.ndarray, unit: str) -> None:
+    """Marks where epochs end, at iterations `ends`; limits that hold 99.8 % of the raw values; legends."""
     for axis in axes:
-        for epoch in range(1, epochs):
-            axis.axvline(last * epoch / epochs, color=GREY, lw=0.5, ls=":", zorder=0)
+        for end in ends[:-1]:
+            axis.axvline(end, color=GREY, lw=0.5, ls=":", zorder=0)
         raw = np.concatenate([line.get_ydata() for line in axis.lines if line.get_lw() < 0.45])
         low, high = np.quantile(raw, [0.001, 0.999])
         room = 0.08 * (high - low + 1e-9)
-        axis.set(ylim=(low - room, high + room), xlim=(0, last), xlabel=unit)
+        axis.set(ylim=(low - room, high + room), xlim=(0, ends[-1]), xlabel=unit)
         axis.legend(loc="best")
-    top = axes[0].secondary_xaxis("top", functions=(lambda i: i * epochs / last, lambda e: e * last / epochs))
+    every = -(-len(ends) // 16)
+    top = axes[0].secondary_xaxis("top")
+    top.set_xticks(ends[every - 1 :: every], range(every, len(ends) + 1, every))
     top.set_xlabel("epoch")
 
 
 def wgan_curves(losses: pd.DataFrame, metrics: pd.DataFrame, path: Path) -> None:
     """WGAN-GP: critic and generator loss; Wasserstein estimate with its held-out values; penalty and gradient norm."""
-    epochs = int(metrics["epoch"].max())
     figure, axes = plt.subplots(4, 1, figsize=(9, 12))
     _curve(axes[0], losses, "critic", BLUE, "critic loss: mean f(fake) - mean f(real) + penalty")
     _curve(axes[0], losses, "generator", ORANGE, "generator loss: -mean f(fake)")
     _curve(axes[1], losses, "wasserstein", GREEN, "training batches: mean f(real) - mean f(fake)")
-    at = metrics["epoch"] * losses["iteration"].max() / epochs
+    at = (metrics["epoch"] / metrics["epoch"].max() * losses["iteration"].max()).to_numpy()
     axes[1].plot(at, metrics["wasserstein_train"], "o", color=GREY, ms=4, label="4,000 training images, epoch's end")
     axes[1].plot(at, metrics["wasserstein_test"], "s", color=RED, ms=4, label="4,000 held-out test images, epoch's end")
     _curve(axes[2], losses, "penalty", PURPLE, "gradient penalty (weighted)")
@@ -52,13 +52,12 @@ def wgan_curves(losses: pd.DataFrame, metrics: pd.DataFrame, path: Path) -> None
     titles = ("Losses", "Wasserstein estimate", "Gradient penalty", "Gradient norm")
     for axis, title in zip(axes, titles, strict=True):
         axis.set(title=title, ylabel="critic's unit" if title != "Gradient norm" else "norm")
-    _finish(list(axes), losses, epochs, "generator iteration")
+    _finish(list(axes), at, "generator iteration")
     save(figure, path)
 
 
 def dcgan_curves(losses: pd.DataFrame, metrics: pd.DataFrame, path: Path) -> None:
     """DCGAN: discriminator and generator loss; its two parts; what the discriminator calls real at each epoch's end."""
-    epochs = int(metrics["epoch"].max())
     figure, axes = plt.subplots(3, 1, figsize=(9, 9.5))
     _curve(axes[0], losses, "discriminator", BLUE, "discriminator loss, real + fake part")
     _curve(axes[0], losses, "generator", ORANGE, "generator loss: -log D(fake)")
@@ -66,7 +65,7 @@ def dcgan_curves(losses: pd.DataFrame, metrics: pd.DataFrame, path: Path) -> Non
     _curve(axes[1], losses, "fake", PURPLE, "discriminator on fakes: -log(1 - D(fake))")
     axes[0].set(title="Losses", ylabel="nats")
     axes[1].set(title="Parts of the discriminator's loss", ylabel="nats")
-    _finish(list(axes[:2]), losses, epochs, "discriminator iteration")
+    _finish(list(axes[:2]), metrics["iteration"].to_numpy(), "discriminator iteration")
     names = {"train_called_real": (GREY, "training images"), "test_called_real": (RED, "held-out test images")}
     for name, (color, label) in {**names, "fake_called_real": (PURPLE, "fakes")}.items():
         axes[2].plot(metrics["epoch"], 100 * metrics[name], "o-", ms=4, color=color, label=label)

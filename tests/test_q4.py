@@ -50,12 +50,12 @@ def small_reference(monkeypatch, small_data):
 
 
 def tiny(module, out, **changes):
-    """Two epochs of 12 steps, width 2; nothing is measured unless asked for."""
+    """Two epochs of 12 steps, the DCGAN's second of 24, width 2; nothing is measured unless asked for."""
     settings = {"epochs": 2, "batch_size": 20, "width": 2, "latent_dim": 5, "quality_samples": 0}
     if module is q4_wgan_gp:
         settings["critic_steps"] = 5
     else:
-        settings |= {"discriminator_width": 2, "lookahead": 5}
+        settings |= {"discriminator_width": 2, "lookahead": 5, "repeats_from": 0.5}
     return module.Config(**{**settings, "out": out, **changes})
 
 
@@ -255,10 +255,11 @@ def test_run_writes_every_file(drawing_module, tmp_path):
     module.main(tiny(module, tmp_path))
     present = {path.name for path in tmp_path.iterdir()}
     assert FIGURES | {"fake_epoch_01.png", "fake_epoch_02.png", "generator.pt", "samples.npz", "metrics.csv"} <= present
-    losses, critic_steps = pd.read_csv(tmp_path / "losses.csv"), getattr(tiny(module, tmp_path), "critic_steps", 1)
-    assert losses["iteration"].tolist() == list(range(1, 24 // critic_steps + 1))
+    losses, rows = pd.read_csv(tmp_path / "losses.csv"), pd.read_csv(tmp_path / "metrics.csv")
+    assert losses["iteration"].tolist() == list(range(1, 5 if module is q4_wgan_gp else 37))
     assert losses.notna().all().all()
-    assert pd.read_csv(tmp_path / "metrics.csv")["epoch"].tolist() == [1, 2]
+    assert rows["epoch"].tolist() == [1, 2]
+    assert module is q4_wgan_gp or rows["iteration"].tolist() == [12, 36]
     images = np.load(tmp_path / "samples.npz")["images"]
     assert (images.shape, images.dtype) == ((50, 1, 28, 28), np.uint8)
     stored = torch.load(tmp_path / "generator.pt", weights_only=True)
@@ -388,6 +389,8 @@ def test_bad_input_is_one_line(refuses, tmp_path, name, flags, said):
     ("q4_dcgan", ["--shift-from", "1.5"]),
     ("q4_dcgan", ["--discriminator-lr", "0.0"]),
     ("q4_dcgan", ["--discriminator-lr-from", "1.5"]),
+    ("q4_dcgan", ["--repeats", "0"]),
+    ("q4_dcgan", ["--repeats-from", "1.5"]),
     ("q4_dcgan", ["--lookahead", "-1"]),
     ("q4_dcgan", ["--lookahead-from", "1.5"]),
     ("q4_dcgan", ["--discriminator-width", "0"]),
@@ -401,14 +404,16 @@ def test_bad_input_of_one_script_is_one_line(refuses, tmp_path, name, flags):
 
 
 @pytest.mark.parametrize("drawing_module", ["q4_dcgan"], indirect=True)
-def test_dcgan_changes_its_rates_shifts_and_lookahead_at_the_stated_shares_of_training(module, tmp_path, monkeypatch):
-    rates, reaches, shares = [], [], []
+def test_dcgan_changes_its_steps_at_the_stated_shares_of_training(module, tmp_path, monkeypatch):
+    rates, reaches, shares, batches, noises = [], [], [], [], []
     train_step, look_ahead = module.train_step, module.look_ahead
 
-    def noted_step(generator, discriminator, optimizers, *arguments):
+    def noted_step(generator, discriminator, optimizers, real, noise, *arguments):
         rates.append(tuple(optimizer.param_groups[0]["lr"] for optimizer in optimizers))
         reaches.append(arguments[-1])
-        return train_step(generator, discriminator, optimizers, *arguments)
+        batches.append(float(real.double().sum()))
+        noises.append(float(noise.sum()))
+        return train_step(generator, discriminator, optimizers, real, noise, *arguments)
 
     def noted_look(slow, network, share):
         shares.append(share)
@@ -417,11 +422,14 @@ def test_dcgan_changes_its_rates_shifts_and_lookahead_at_the_stated_shares_of_tr
     monkeypatch.setattr(module, "train_step", noted_step)
     monkeypatch.setattr(module, "look_ahead", noted_look)
     settings = {"lr": 2e-3, "discriminator_lr": 1e-3, "discriminator_lr_from": 0.25, "decay_from": 1}
-    settings |= {"shift": 2, "shift_from": 0.75, "lookahead": 4, "lookahead_from": 0.5}
-    module.main(tiny(module, tmp_path, **settings))  # 24 steps
-    assert rates == [(2e-3, 2e-3)] * 6 + [(2e-3, 1e-3)] * 18
-    assert reaches == [0] * 18 + [2] * 6
-    assert shares == [1] * 3 + [0.5] * 3
+    settings |= {"shift": 2, "shift_from": 0.75, "lookahead": 4, "lookahead_from": 0.5, "repeats": 3}
+    module.main(tiny(module, tmp_path, **settings))  # 24 batches, 12 once and 12 three times
+    assert rates == [(2e-3, 2e-3)] * 6 + [(2e-3, 1e-3)] * 42
+    assert reaches == [0] * 30 + [2] * 18
+    assert shares == [1] * 3 + [0.5] * 9
+    assert batches[12:] == [batch for batch in batches[12::3] for _ in range(3)]
+    assert len(set(batches)) == 24
+    assert len(set(noises)) == 48
 
 
 @pytest.mark.slow
