@@ -76,8 +76,12 @@ class Config:
     """Hidden units that give the scales of the generator's batch norm from the noise; 0 in the papers, without."""
     latent_dim: int = 128
     """Dimensions of the noise z ~ N(0, I); the MNIST experiment's value."""
-    ema_decay: float = 0.9995
+    ema_decay: float = 0.9998
     """Decay of the generator's moving average per iteration at most; ours, the paper has none."""
+    ema_warm_up: int = 20
+    """The average remembers about this fraction of the iterations so far: the last 1 / --ema-warm-up."""
+    ema_warm_up_late: int = 10
+    """What takes the place of --ema-warm-up for the last third of training; see REPORT.md."""
     sample_epochs: tuple[int, ...] = ()
     """Epochs whose grids are drawn [epochs]; empty: 1, 5, 10, 15 and the last, as far as the run goes."""
     quality_samples: int = 10_000
@@ -103,6 +107,8 @@ class Config:
         require_range("--repeats-from", self.repeats_from, 0, 1)
         require_range("--shift", self.shift, 0, 14, "a whole number of pixels")
         require_range("--shift-from", self.shift_from, 0, 1)
+        require_range("--ema-warm-up", self.ema_warm_up, 1, 1_000_000, "a whole number")
+        require_range("--ema-warm-up-late", self.ema_warm_up_late, 1, 1_000_000, "a whole number")
         require_range("--lookahead", self.lookahead, 0, 1_000_000, "a whole number of iterations")
         require_range("--lookahead-from", self.lookahead_from, 0, 1)
         require_range("--discriminator-width", self.discriminator_width, 1, 1024, "a whole number")
@@ -175,6 +181,7 @@ def train(
             iteration = average.updates + 1
             if config.lookahead and iteration % config.lookahead == 0:
                 look_ahead(slow, generator, 0.5 if step >= config.lookahead_from * total else 1)
+            average.warm_up = config.ema_warm_up_late if 3 * step >= 2 * total else config.ema_warm_up
             average.update(generator)
             run.record("losses", iteration=iteration, **losses)
 
@@ -219,7 +226,7 @@ def main(config: Config) -> None:
         initialize(network)
         network.precision = PRECISIONS[config.precision]
         network.to(device, memory_format=torch.channels_last)
-    average, slow = MovingAverage(generator, config.ema_decay, 20), copy.deepcopy(generator)
+    average, slow = MovingAverage(generator, config.ema_decay), copy.deepcopy(generator)
     optimizers = tuple(
         torch.optim.Adam(network.parameters(), lr=config.lr, betas=(config.beta1, config.beta2), fused=True)
         for network in (generator, discriminator)

@@ -393,6 +393,8 @@ def test_bad_input_is_one_line(refuses, tmp_path, name, flags, said):
     ("q4_dcgan", ["--repeats-from", "1.5"]),
     ("q4_dcgan", ["--lookahead", "-1"]),
     ("q4_dcgan", ["--lookahead-from", "1.5"]),
+    ("q4_dcgan", ["--ema-warm-up", "0"]),
+    ("q4_dcgan", ["--ema-warm-up-late", "0"]),
     ("q4_dcgan", ["--discriminator-width", "0"]),
     ("q4_dcgan", ["--detail", "-1"]),
     ("q4_dcgan", ["--modulation", "4097"]),
@@ -405,8 +407,8 @@ def test_bad_input_of_one_script_is_one_line(refuses, tmp_path, name, flags):
 
 @pytest.mark.parametrize("drawing_module", ["q4_dcgan"], indirect=True)
 def test_dcgan_changes_its_steps_at_the_stated_shares_of_training(module, tmp_path, monkeypatch):
-    rates, reaches, shares, batches, noises = [], [], [], [], []
-    train_step, look_ahead = module.train_step, module.look_ahead
+    rates, reaches, shares, warm_ups, batches, noises = [], [], [], [], [], []
+    train_step, look_ahead, update = module.train_step, module.look_ahead, module.MovingAverage.update
 
     def noted_step(generator, discriminator, optimizers, real, noise, *arguments):
         rates.append(tuple(optimizer.param_groups[0]["lr"] for optimizer in optimizers))
@@ -419,14 +421,20 @@ def test_dcgan_changes_its_steps_at_the_stated_shares_of_training(module, tmp_pa
         shares.append(share)
         look_ahead(slow, network, share)
 
+    def noted_update(average, network):
+        warm_ups.append(average.warm_up)
+        update(average, network)
+
     monkeypatch.setattr(module, "train_step", noted_step)
     monkeypatch.setattr(module, "look_ahead", noted_look)
+    monkeypatch.setattr(module.MovingAverage, "update", noted_update)
     settings = {"lr": 2e-3, "discriminator_lr": 1e-3, "discriminator_lr_from": 0.25, "decay_from": 1}
     settings |= {"shift": 2, "shift_from": 0.75, "lookahead": 4, "lookahead_from": 0.5, "repeats": 3}
     module.main(tiny(module, tmp_path, **settings))  # 24 batches, 12 once and 12 three times
     assert rates == [(2e-3, 2e-3)] * 6 + [(2e-3, 1e-3)] * 42
     assert reaches == [0] * 30 + [2] * 18
     assert shares == [1] * 3 + [0.5] * 9
+    assert warm_ups == [20] * 24 + [10] * 24
     assert batches[12:] == [batch for batch in batches[12::3] for _ in range(3)]
     assert len(set(batches)) == 24
     assert len(set(noises)) == 48
