@@ -39,7 +39,7 @@ class Config:
     """Settings of a run; where a default is not the paper's, the paper's value is named."""
 
     epochs: int = 15
-    """Passes of the discriminator over the 60,000 training images [epochs]."""
+    """Passes over the 60,000 training images [epochs]; the discriminator sees repeated batches again."""
     batch_size: int = 25
     """Images per step; 50 in the MNIST experiment of arXiv 1704.00028, see REPORT.md."""
     lr: float = 2e-3

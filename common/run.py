@@ -205,9 +205,10 @@ class Run:
         sys.stdout.flush()
 
     def report(self, epoch: int, epochs: int, **values: float) -> None:
-        """One line per epoch: its figures, images per second and the time left."""
+        """One line per epoch: its figures, images per second since the last line, and the time left at that speed."""
         began, first, total, images = self._progress
-        done, seconds = self.step + 1 - first, time.monotonic() - began
+        self._progress = (time.monotonic(), self.step + 1, total, images)
+        done, seconds = self.step + 1 - first, self._progress[0] - began
         left = (total - self.step - 1) * seconds / done
         figures = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
         speed = f"  {images * done / seconds:,.0f} images/s" if images else ""
