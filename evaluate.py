@@ -19,11 +19,11 @@ import torch
 import tyro
 from PIL import Image
 
-from common import metrics
-from common.checkpoints import write_file
-from common.cli import BadInput, launch, require_range
-from common.gan import draw, load_generator
-from common.run import generator_for
+from common.gan.results import draw, load_generator
+from common.quality import distances
+from common.run import rng_for
+from common.run.cli import BadInput, launch, require_range
+from common.run.files import write_file
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,10 @@ def image_sets(config: Config) -> list[torch.Tensor]:
     path = config.path
     if (path / "generator.pt").is_file():
         generator = load_generator(path / "generator.pt")
-        seeds = range(metrics.SEEDS)
+        seeds = range(distances.SEEDS)
         return [
-            draw(generator, torch.randn(metrics.N_SAMPLES, generator.latent_dim, generator=rng))
-            for rng in (generator_for(config.seed, "evaluate", i) for i in seeds)
+            draw(generator, torch.randn(distances.N_SAMPLES, generator.latent_dim, generator=rng))
+            for rng in (rng_for(config.seed, "evaluate", i) for i in seeds)
         ]
     if (path / "config.json").is_file():
         raise BadInput(f"{path}: a run without generator.pt; finish it, or name a run of question 4")
@@ -67,10 +67,10 @@ def image_sets(config: Config) -> list[torch.Tensor]:
         images = images_of_folder(path)
     else:
         raise BadInput(f"{path}: is not there; name a run's folder, an .npz file or a folder of PNG images")
-    if len(images) < metrics.FEWEST:
+    if len(images) < distances.FEWEST:
         raise BadInput(f"{path}: {len(images)} images are too few to score; 10,000 are wanted")
-    sets = images.split(metrics.N_SAMPLES)
-    return [s for s in sets if len(s) == metrics.N_SAMPLES] or [images]
+    sets = images.split(distances.N_SAMPLES)
+    return [s for s in sets if len(s) == distances.N_SAMPLES] or [images]
 
 
 def images_of_npz(path: Path) -> torch.Tensor:
@@ -117,10 +117,10 @@ def main(config: Config) -> None:
         raise BadInput(f"--csv {table}: cannot be written; name a file in a folder that is there and writable")
     sets = image_sets(config)
     number = f"{len(sets)} x {len(sets[0]):,} images"
-    if len(sets[0]) < metrics.N_SAMPLES:
+    if len(sets[0]) < distances.N_SAMPLES:
         number += " (the Fréchet distance is too large for fewer than 10,000)"
-    scored = metrics.score if config.extractor == "classifier" else metrics.score_inception
-    found = metrics.with_spread([scored(images) for images in sets])
+    scored = distances.score if config.extractor == "classifier" else distances.score_inception
+    found = distances.with_spread([scored(images) for images in sets])
     print(f"{config.path}: {number}, {config.extractor} features")
     for name, value in found.items():
         if not name.endswith("_std"):

@@ -22,10 +22,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from common import divergences as exact
-from common import estimators, plots_lines
-from common.cli import launch, require, require_range
-from common.line_networks import (
+from common.lines import estimators, exact, figures
+from common.lines.networks import (
     Networks,
     critic_difference,
     critic_loss,
@@ -35,7 +33,8 @@ from common.line_networks import (
     js_bound,
     penalised_estimate,
 )
-from common.run import Run, generator_for, require_finite
+from common.run import Run, require_finite, rng_for
+from common.run.cli import launch, require, require_range
 
 Rows = Iterator[dict[str, Any]]
 WIDTHS = (0.5, 0.2, 0.05, 0.01)  # widths of strips and standard deviations of blur
@@ -120,7 +119,7 @@ def relaxations(config: Config, run: Run) -> Rows:
 
 def numpy_rng(seed: int, stream: str, step: int) -> np.random.Generator:
     """NumPy's generator for one step, as pure a function of `(seed, stream, step)` as torch's."""
-    return np.random.default_rng(generator_for(seed, stream, step).initial_seed())
+    return np.random.default_rng(rng_for(seed, stream, step).initial_seed())
 
 
 def line(x: float, y: np.ndarray) -> np.ndarray:
@@ -383,15 +382,15 @@ def main(config: Config) -> None:
         # Draw.
         table = {part.__name__: run.rows(part.__name__) for part in PARTS}
         y, y_other = numpy_rng(config.seed, "setup", 0).random((2, 25))
-        plots_lines.setup(y, y_other, config.theta, run.folder / "setup.png")
-        plots_lines.divergences(table["divergences"], config.n_samples, run.folder / "divergences.png")
-        plots_lines.relaxations(table["relaxations"], run.folder / "relaxations.png")
-        plots_lines.finite_samples(table["laws"], table["knn"], table["costs"], run.folder / "finite_samples.png")
+        figures.setup(y, y_other, config.theta, run.folder / "setup.png")
+        figures.divergences(table["divergences"], config.n_samples, run.folder / "divergences.png")
+        figures.relaxations(table["relaxations"], run.folder / "relaxations.png")
+        figures.finite_samples(table["laws"], table["knn"], table["costs"], run.folder / "finite_samples.png")
         profiles = {name: run.tensors[name].cpu().numpy() for name in ("profile_x", "discriminators", "critics")}
         best = [penalised_estimate(theta, config.gradient_penalty) for theta in np.linspace(0, 1, 101)]
-        plots_lines.learned(table["learned"], profiles, config.theta, np.array(best), run.folder / "learned.png")
-        plots_lines.descent(table["descent"], run.folder / "descent.png")
-        plots_lines.descent_animation(table["descent"], run.folder / "descent.gif")
+        figures.learned(table["learned"], profiles, config.theta, np.array(best), run.folder / "learned.png")
+        figures.descent(table["descent"], run.folder / "descent.png")
+        figures.descent_animation(table["descent"], run.folder / "descent.gif")
 
         # Answer.
         say_answers(config, run)

@@ -28,13 +28,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common import grid_divergences, plots_gan2d
-from common.checkpoints import write_file
-from common.cli import launch, require, require_range, resolve_device
 from common.losses import gradient_penalty
-from common.run import Run, generator_for, require_finite
+from common.plane import figures, measures
+from common.plane.networks import Discriminator, Generator
+from common.plane.targets import TARGETS
+from common.run import Run, require_finite, rng_for
+from common.run.cli import launch, require, require_range, resolve_device
+from common.run.files import write_file
 from common.schedule import linear_decay
-from common.toy import TARGETS, Discriminator, Generator
 
 LOSSES = ("gan", "least-squares", "wgan-gp")
 FLOOR_DRAWS = 10
@@ -179,7 +180,7 @@ class Players(NamedTuple):
 
 def players(config: Config) -> Players:
     """Both networks and their optimizers, the weights a function of the seed."""
-    rng, centred = generator_for(config.seed, "weights", 0), config.coordinates == "centred"
+    rng, centred = rng_for(config.seed, "weights", 0), config.coordinates == "centred"
     device = resolve_device(config.device)
     generator = Generator(config.noise_dim, config.width, config.depth, centred, rng).to(device)
     discriminator = Discriminator(config.width, config.depth, config.leak, centred, rng).to(device)
@@ -265,7 +266,7 @@ def train(run: Run, config: Config, players: Players) -> None:
     frames = 2 + (config.iterations - 1) // config.evaluate_every
     if not run.tables.get("floors"):
         target, sizes = TARGETS[config.target], (config.eval_samples, config.transport_samples)
-        for row in grid_divergences.floor(target, *sizes, FLOOR_DRAWS, lambda draw: run.rng("floors", draw)):
+        for row in measures.floor(target, *sizes, FLOOR_DRAWS, lambda draw: run.rng("floors", draw)):
             run.record("floors", **row)
         shapes = {"losses": (config.iterations, 2), "fakes": (frames, SHOWN, 2), "arrows": (frames, SHOWN, 2)}
         for name, shape in {**shapes, "surface": (frames, SURFACE, SURFACE)}.items():
@@ -300,13 +301,13 @@ def evaluate(run: Run, config: Config, players: Players, done: int) -> None:
         f_real, f_fake = discriminator(real), discriminator(fake)  # [n] both
     middle = (f_real.mean() + f_fake.mean()) / 2
     threshold = {"gan": 0.0, "least-squares": 0.5, "wgan-gp": middle}[config.loss]
-    row = grid_divergences.compare(target, real, fake, config.transport_samples)
+    row = measures.compare(target, real, fake, config.transport_samples)
     row["accuracy"] = ((f_real > threshold).double().mean() + (f_fake <= threshold).double().mean()) / 2
     if config.loss == "wgan-gp":  # the optimum is the Kantorovich potential, whose difference of means is W1
         row["critic_estimate"] = f_real.mean() - f_fake.mean()
     else:  # the optimum is p / (p + q)
         beliefs = (as_probability(config.loss, f, middle) for f in (f_real, f_fake))
-        row["discriminator_gap"] = grid_divergences.discriminator_gap(real, fake, *beliefs)
+        row["discriminator_gap"] = measures.discriminator_gap(real, fake, *beliefs)
 
     subset = z[: config.transport_samples]
     mean_loss = generator_loss(config.loss, discriminator(players.generator(subset))).mean()
@@ -321,7 +322,7 @@ def evaluate(run: Run, config: Config, players: Players, done: int) -> None:
 
     with torch.no_grad():
         shown = players.generator(draw_noise(config, SHOWN, run.rng("shown", 0)))
-        line = torch.linspace(*plots_gan2d.WINDOW, SURFACE, device=run.device)
+        line = torch.linspace(*figures.WINDOW, SURFACE, device=run.device)
         plane = torch.cartesian_prod(line, line).flip(1)  # [S * S, 2], x fastest
         surface = as_probability(config.loss, discriminator(plane), middle)
     run.tensors["fakes"][before] = shown
@@ -380,21 +381,21 @@ def draw(run: Run, config: Config, generator: nn.Module) -> None:
     real = TARGETS[config.target].sample(SHOWN, run.rng("shown", 1)).cpu().numpy()
     label = {"wgan-gp": "critic's score, relative to its range (1: most real)"}.get(config.loss, "D(x): 1 real, 0 fake")
     moments = metrics["iteration"].to_numpy()
-    frames = plots_gan2d.Frames(moments, real, kept["fakes"], kept["arrows"], kept["surface"], label)
-    plots_gan2d.snapshots(frames, run.folder / "snapshot.png")
+    frames = figures.Frames(moments, real, kept["fakes"], kept["arrows"], kept["surface"], label)
+    figures.snapshots(frames, run.folder / "snapshot.png")
 
     edges = torch.linspace(0.005, 0.995, 67, device=run.device)
     lines = torch.special.ndtri(edges) if config.noise == "gaussian" else edges
     z = torch.cartesian_prod(lines, lines) if config.noise_dim == 2 else lines[:, None]
     with torch.no_grad():
         images = generator(z).reshape(*[len(lines)] * config.noise_dim, 2)
-    plots_gan2d.manifold(edges.cpu().numpy(), images.cpu().numpy(), real, run.folder / "manifold.png")
+    figures.manifold(edges.cpu().numpy(), images.cpu().numpy(), real, run.folder / "manifold.png")
 
     sizes = (config.eval_samples, config.transport_samples)
-    plots_gan2d.divergences(metrics, floors, *sizes, run.folder / "divergences.png")
+    figures.divergences(metrics, floors, *sizes, run.folder / "divergences.png")
     # Where real = fake: D = 1/2 everywhere.
     equilibrium = {"gan": ((1 + config.real_weight) * np.log(2), np.log(2)), "least-squares": (0.25, 0.125)}
-    plots_gan2d.losses(kept["losses"], metrics, equilibrium.get(config.loss), run.folder / "losses.png")
+    figures.losses(kept["losses"], metrics, equilibrium.get(config.loss), run.folder / "losses.png")
 
     title = f"A GAN in the plane: target {config.target}, loss {config.loss}"
     text = (
@@ -402,7 +403,7 @@ def draw(run: Run, config: Config, generator: nn.Module) -> None:
         "discriminator, green where it says real; the arrows show where it pushes the fakes. Bands: the values that "
         "real samples reach against other real samples."
     )
-    plots_gan2d.playback(frames, metrics, floors, title, text, run.folder)
+    figures.playback(frames, metrics, floors, title, text, run.folder)
 
 
 # Comparing.
@@ -426,13 +427,13 @@ def compare(config: Config) -> None:
                 end = run.rows("metrics").iloc[-1]
                 floors = run.rows("floors").mean().add_suffix("_floor")
             wanted = ["w1", "js", "kl", "modes", "quality", "accuracy"]
-            figures = {**end[wanted], **floors[["w1_floor", "js_floor", "quality_floor"]]}
-            whole.record("runs", target=target, loss=loss, seed=seed, **figures, seconds=run.seconds)
+            ends = {**end[wanted], **floors[["w1_floor", "js_floor", "quality_floor"]]}
+            whole.record("runs", target=target, loss=loss, seed=seed, **ends, seconds=run.seconds)
             whole.say(f"{step + 1}/{len(runs)} {target} {loss} seed {seed}: W1 {end.w1:.4f}, JS {end.js:.4f}")
 
         table = tabulate(whole.rows("runs"))
         write_file(whole.folder / "comparison.csv", table.to_csv(index=False, float_format="%.5g").encode())
-        plots_gan2d.comparison(table, whole.folder / "comparison.png")
+        figures.comparison(table, whole.folder / "comparison.png")
         whole.say(table[["target", "loss", "w1_mean", "w1_std", "js_mean", "modes_mean", "quality_mean"]].to_string())
 
 

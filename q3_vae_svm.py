@@ -25,8 +25,7 @@ from sklearn.manifold import TSNE
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.svm import SVC
 
-from common import metrics, plots, plots_vae
-from common.cli import launch, require, require_range, resolve_device
+from common import figures
 from common.data import (
     CLASSES,
     Split,
@@ -38,9 +37,12 @@ from common.data import (
     to_unit_range,
 )
 from common.losses import gaussian_reconstruction, kl_to_standard_normal, reparameterize
-from common.models import VAE
-from common.run import Run, generator_for, require_finite
+from common.quality import distances
+from common.run import Run, require_finite, rng_for
+from common.run.cli import launch, require, require_range, resolve_device
 from common.schedule import one_cycle
+from common.vae import figures as vae_figures
+from common.vae.network import VAE
 
 REFERENCE = {100: 0.570, 600: 0.780, 1000: 0.824, 3000: 0.843}
 
@@ -100,7 +102,7 @@ class Config:
         require(len(self.svm_c) > 0, "--svm-c", "no value", "one or more numbers")
         for penalty in self.svm_c:
             require_range("--svm-c", penalty, 1e-6, 1e6)
-        metrics.check_sample_size(self.quality_samples)
+        distances.check_sample_size(self.quality_samples)
         require_range("--seed", self.seed, 0, 2**63 - 1, "a whole number")
 
 
@@ -204,7 +206,7 @@ def label_experiments(
         for draw in range(config.draws):
             if (size, draw) in done:
                 continue
-            chosen = draw_labelled(train_labels, size, generator_for(config.seed, f"labelled {size}", draw))
+            chosen = draw_labelled(train_labels, size, rng_for(config.seed, f"labelled {size}", draw))
             predicted, penalty = classify(train_means, train_labels, chosen, test_means, config.svm_c)
             truth = test_labels.numpy()
             counts = np.bincount(10 * truth + predicted, minlength=100).reshape(10, 10)
@@ -220,13 +222,13 @@ def measure_quality(run: Run, vae: VAE) -> None:
         return
     vae.eval()
     rows = []
-    for i in range(metrics.SEEDS):
+    for i in range(distances.SEEDS):
         shape = run.config.quality_samples, run.config.latent_dim
         z = torch.randn(shape, generator=run.rng("quality", i), device=run.device)
         images = torch.cat([to_uint8(vae.decode(part)) for part in z.split(1000)])
-        rows.append(metrics.score(images))
+        rows.append(distances.score(images))
     vae.train()
-    run.record("quality", epoch=run.config.epochs, seconds=run.seconds, **metrics.with_spread(rows))
+    run.record("quality", epoch=run.config.epochs, seconds=run.seconds, **distances.with_spread(rows))
 
 
 def project(means: np.ndarray, method: str) -> np.ndarray:
@@ -269,10 +271,10 @@ def train(run: Run, vae: VAE, optimizer: torch.optim.Optimizer, data: Split, tes
 def draw_figures(run: Run, vae: VAE, test: Split, test_means: torch.Tensor) -> None:
     """All figures of the question, from the trained VAE and the tables."""
     folder, config = run.folder, run.config
-    plots_vae.elbo(run.rows("metrics"), config.latent_dim, folder / "elbo.png")
-    plots_vae.accuracy(run.rows("accuracy"), folder / "accuracy.png")
+    vae_figures.elbo(run.rows("metrics"), config.latent_dim, folder / "elbo.png")
+    vae_figures.accuracy(run.rows("accuracy"), folder / "accuracy.png")
     largest = max(config.label_sizes)
-    plots_vae.confusion(run.tensors[f"confusion_{largest}"].numpy(), CLASSES, largest, folder / "confusion.png")
+    vae_figures.confusion(run.tensors[f"confusion_{largest}"].numpy(), CLASSES, largest, folder / "confusion.png")
 
     shown = torch.stack([(test.labels == label).nonzero()[:3, 0] for label in range(10)], dim=1)  # [3, 10]
     originals = prepare(test.images[shown.flatten()])
@@ -282,13 +284,13 @@ def draw_figures(run: Run, vae: VAE, test: Split, test_means: torch.Tensor) -> N
         prior = torch.randn(120, config.latent_dim, generator=run.rng("prior", 0), device=run.device)
         samples = vae.decode(prior)
     pairs = torch.stack([originals.view(3, 10, 28, 28), reconstructed.view(3, 10, 28, 28)], dim=1).flatten(0, 1)
-    plots_vae.reconstructions(pairs.cpu().numpy(), CLASSES, folder / "reconstructions.png")
-    plots.image_grid(samples.cpu(), 20, folder / "samples.png", "Decoded prior samples: means of p(x|z), z ~ N(0, I)")
+    vae_figures.reconstructions(pairs.cpu().numpy(), CLASSES, folder / "reconstructions.png")
+    figures.image_grid(samples.cpu(), 20, folder / "samples.png", "Decoded prior samples: means of p(x|z), z ~ N(0, I)")
 
     if "latents_2d" not in run.tensors:
         run.keep("latents_2d", torch.from_numpy(project(test_means.numpy(), config.projection)))
     points, labels = run.tensors["latents_2d"].cpu().numpy(), test.labels.cpu().numpy()
-    plots_vae.latents(points, labels, CLASSES, config.projection, folder / "latents.png")
+    vae_figures.latents(points, labels, CLASSES, config.projection, folder / "latents.png")
 
 
 def main(config: Config) -> None:

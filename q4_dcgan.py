@@ -24,13 +24,21 @@ from typing import Literal
 
 import torch
 
-from common import plots_gan
-from common.cli import launch, require_range, resolve_device
 from common.data import batch_indices, load_fashion_mnist, shift, to_unit_range
-from common.gan import check_config, held_out_values, keep_samples, measure_quality, sample_finished_run, write_results
+from common.gan import figures as gan_figures
+from common.gan.averages import MovingAverage, look_ahead
+from common.gan.networks import PRECISIONS, Critic, Generator, initialize
+from common.gan.results import (
+    check_config,
+    held_out_values,
+    keep_samples,
+    measure_quality,
+    sample_finished_run,
+    write_results,
+)
 from common.losses import discriminator_losses, non_saturating_loss
-from common.models import PRECISIONS, Critic, Generator, MovingAverage, initialize, look_ahead
 from common.run import Run, require_finite
+from common.run.cli import launch, require_range, resolve_device
 from common.schedule import linear_decay
 
 
@@ -237,7 +245,7 @@ def main(config: Config) -> None:
     with Run(config, "q4_dcgan", **parts, **moments) as run:
         train(run, generator, discriminator, optimizers, average, slow)
         write_results(run, generator, average)
-        plots_gan.dcgan_curves(run.rows("losses"), run.rows("metrics"), run.folder / "loss_curves.png")
+        gan_figures.dcgan_curves(run.rows("losses"), run.rows("metrics"), run.folder / "loss_curves.png")
 
 
 if __name__ == "__main__":

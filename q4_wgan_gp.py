@@ -21,14 +21,22 @@ from typing import Literal
 
 import torch
 
-from common import plots_gan
-from common.cli import launch, require_range, resolve_device
 from common.data import batch_indices, load_fashion_mnist, to_unit_range
-from common.gan import check_config, held_out_values, keep_samples, measure_quality, sample_finished_run, write_results
-from common.models import PRECISIONS, Critic, Generator, MovingAverage, initialize
+from common.gan import figures as gan_figures
+from common.gan.averages import MovingAverage
+from common.gan.critic_gradients import critic_gradients
+from common.gan.networks import PRECISIONS, Critic, Generator, initialize
+from common.gan.results import (
+    check_config,
+    held_out_values,
+    keep_samples,
+    measure_quality,
+    sample_finished_run,
+    write_results,
+)
 from common.run import Run, require_finite
+from common.run.cli import launch, require_range, resolve_device
 from common.schedule import linear_decay
-from common.wgan_gp import critic_gradients
 
 
 @dataclass(frozen=True)
@@ -195,7 +203,7 @@ def main(config: Config) -> None:
     with Run(config, "q4_wgan_gp", **parts, **moments) as run:
         train(run, generator, critic, optimizers, average)
         write_results(run, generator, average)
-        plots_gan.wgan_curves(run.rows("losses"), run.rows("metrics"), run.folder / "loss_curves.png")
+        gan_figures.wgan_curves(run.rows("losses"), run.rows("metrics"), run.folder / "loss_curves.png")
 
 
 if __name__ == "__main__":

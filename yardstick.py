@@ -1,14 +1,15 @@
 """The yardstick of sample quality: a classifier of Fashion-MNIST, and the scale of the distances on its features.
 
-Trains the classifier whose features `common/metrics.py` uses, then measures known images with the committed weights:
-training images (the floor), damaged test images, and images that no generator should draw (the ceilings), so that a
-Fréchet distance can be read.
+Trains the classifier whose features `common/quality/distances.py` uses, then measures known images with the committed
+weights: training images (the floor), damaged test images, and images that no generator should draw (the ceilings), so
+that a Fréchet distance can be read.
 
     python yardstick.py
     python yardstick.py --epochs 2 --out outputs/yardstick_short
 
 Writes to --out: metrics.csv (a row per epoch), classifier.pt, scale.csv, scale.png, config.json, environment.json and
-checkpoints/. The weights in use are those of common/fashion_classifier.pt; another machine trains slightly other ones.
+checkpoints/. The weights in use are those of common/quality/fashion_classifier.pt; another machine trains slightly
+other ones.
 """
 
 import io
@@ -21,12 +22,13 @@ from typing import Literal
 import torch
 from torch.nn.functional import conv2d, cross_entropy
 
-from common import plots_quality
-from common.checkpoints import write_file
-from common.cli import launch, require_range, resolve_device
 from common.data import Split, batch_indices, load_fashion_mnist, shift, to_uint8, to_unit_range
-from common.metrics import N_SAMPLES, SEEDS, FashionClassifier, score, with_spread
-from common.run import Run, generator_for, require_finite
+from common.quality import figures as quality_figures
+from common.quality.classifier import FashionClassifier
+from common.quality.distances import N_SAMPLES, SEEDS, score, with_spread
+from common.run import Run, require_finite, rng_for
+from common.run.cli import launch, require_range, resolve_device
+from common.run.files import write_file
 from common.schedule import one_cycle
 
 SHOWN = ["images", "frechet", "frechet_std", "kid", "precision", "recall", "class_divergence", "confidence"]
@@ -141,7 +143,7 @@ def measure_scale(run: Run, data: Split) -> None:
     done = {row["images"] for row in run.tables.get("scale", [])}
     for group, name, draw in known_images(data):
         if name not in done:
-            sets = [draw(generator_for(run.config.seed, f"scale {name}", i)) for i in range(SEEDS)]
+            sets = [draw(rng_for(run.config.seed, f"scale {name}", i)) for i in range(SEEDS)]
             run.record("scale", group=group, images=name, **with_spread([score(x) for x in sets]))
             run.stop_if_asked()
 
@@ -165,7 +167,7 @@ def main(config: Config) -> None:
         # The scale, measured with the committed weights.
         measure_scale(run, data)
         table = run.rows("scale")
-        plots_quality.scale(table, run.folder / "scale.png")
+        quality_figures.scale(table, run.folder / "scale.png")
         run.say(table[SHOWN].to_string(index=False, float_format="{:.4g}".format))
 
 

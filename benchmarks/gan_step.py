@@ -33,13 +33,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import q4_dcgan
 import q4_wgan_gp
-from benchmarks.gan_seeds import SETTINGS
-from common.cli import launch, require_range
 from common.data import Split
+from common.gan.critic_gradients import critic_gradients
+from common.gan.networks import SLOPE, Critic, Generator, initialize
 from common.losses import discriminator_losses, gradient_penalty, non_saturating_loss
-from common.models import SLOPE, Critic, Generator, initialize
-from common.run import CHECKPOINT_SECONDS, Run
-from common.wgan_gp import critic_gradients
+from common.run import Run
+from common.run.cli import launch, require_range
+from common.run.run import CHECKPOINT_SECONDS
+from studies.gan_seeds import SETTINGS
 
 BATCH, CRITIC_STEPS, LATENT = 50, 5, 128
 SCRIPTS = {  # module, names of its step functions

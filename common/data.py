@@ -15,9 +15,9 @@ from types import ModuleType
 import numpy as np
 import torch
 
-from common.checkpoints import write_file
-from common.cli import BadInput
-from common.run import generator_for
+from common.run import rng_for
+from common.run.cli import BadInput
+from common.run.files import write_file
 
 RAW = Path(__file__).resolve().parent.parent / "data" / "FashionMNIST" / "raw"
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -118,7 +118,7 @@ def torchvision_datasets() -> ModuleType:
 
 def epoch_order(n: int, seed: int, epoch: int, device: torch.device | str = "cpu") -> torch.Tensor:
     """The order of `n` images in an epoch, int64 [n]: a permutation that is a pure function of `(seed, epoch)`."""
-    return torch.randperm(n, generator=generator_for(seed, "order", epoch)).to(device)
+    return torch.randperm(n, generator=rng_for(seed, "order", epoch)).to(device)
 
 
 def batch_indices(n: int, batch_size: int, seed: int, first_step: int, device: torch.device | str = "cpu") -> Iterator:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from common.cli import launch
 from common.data import Split, load_fashion_mnist
+from common.run.cli import launch
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from common import data
-from common.cli import BadInput
 from common.data import (
     RAW,
     batch_indices,
@@ -22,7 +21,8 @@ from common.data import (
     shift_and_flip,
     to_unit_range,
 )
-from common.run import generator_for
+from common.run import rng_for
+from common.run.cli import BadInput
 
 ROOT = Path(__file__).resolve().parent.parent
 TEST_FILES = ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
@@ -159,7 +159,7 @@ def test_batches_from_any_step_equal_those_of_an_unbroken_run(first):
 @pytest.mark.parametrize("size", [10, 100, 3000])
 def test_draws_are_balanced_without_repetition_and_reproducible(train_split, size):
     def draw(number):
-        return draw_labelled(train_split.labels, size, generator_for(0, "labelled", number))
+        return draw_labelled(train_split.labels, size, rng_for(0, "labelled", number))
 
     chosen = draw(0)
     assert train_split.labels[chosen].bincount(minlength=10).tolist() == [size // 10] * 10
@@ -169,7 +169,7 @@ def test_draws_are_balanced_without_repetition_and_reproducible(train_split, siz
 
 
 def test_draws_are_random_and_not_the_first_of_each_class(train_split):
-    chosen = draw_labelled(train_split.labels, 600, generator_for(0, "labelled", 0)).double()
+    chosen = draw_labelled(train_split.labels, 600, rng_for(0, "labelled", 0)).double()
     # The mean of 600 uniform positions in 0..59,999 has a standard deviation of 707.
     assert abs(chosen.mean().item() - 30_000) < 4 * 707
 

@@ -1,4 +1,4 @@
-"""A script of three parameters with everything that a run has, for the tests of `common/run.py`."""
+"""A script of three parameters with everything that a run has, for the tests of `common/run/run.py`."""
 
 import os
 import signal
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from common.cli import launch, require_range
 from common.run import Run, require_finite
+from common.run.cli import launch, require_range
 
 PER_EPOCH = 5
 

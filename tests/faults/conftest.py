@@ -6,9 +6,10 @@ import pytest
 from driver import outcome, start
 from matplotlib.figure import Figure
 
-import common.gan
-import common.run
-from common import plots_gan, plots_gan2d
+from common.gan import figures as gan_figures
+from common.gan import results
+from common.plane import figures
+from common.run import run as run_module
 
 FLAGS = {
     "toy_script": "",
@@ -35,13 +36,13 @@ def tiny(small_data):
 
     def run(name, out, *flags, fault=None, prepare=None, life=None):
         def shrink(module):
-            for place in (module, common.gan):
+            for place in (module, results):
                 if hasattr(place, "load_fashion_mnist"):
                     place.load_fashion_mnist = small_data
             Figure.savefig = lambda figure, buffer, **_: buffer.write(b"a figure")  # drawing takes most of the time
-            plots_gan.progress_animation = plots_gan2d.playback = lambda *_: None
-            common.run.environment = lambda *_: {}  # it asks git
-            common.gan.GRID, common.gan.HELD_OUT, common.gan.STORED = 64, 100, 50
+            gan_figures.progress_animation = figures.playback = lambda *_: None
+            run_module.environment = lambda *_: {}  # it asks git
+            results.GRID, results.HELD_OUT, results.STORED = 64, 100, 50
             if prepare:
                 prepare(module)
 

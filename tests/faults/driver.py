@@ -23,8 +23,8 @@ import pandas as pd
 import torch
 import torch._dynamo  # Adam imports it at its first step; here it is done once for all forks
 
-from common import checkpoints
-from common.cli import launch
+from common.run import checkpoints
+from common.run.cli import launch
 
 TIMES = ("seconds",)
 

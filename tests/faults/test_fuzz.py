@@ -14,9 +14,9 @@ import toy_script
 from conftest import REAL
 from driver import start
 
-from common import checkpoints
-from common.cli import BadInput, parse
 from common.data import MD5, load_fashion_mnist
+from common.run import checkpoints
+from common.run.cli import BadInput, parse
 
 CASES = 150  # for each script
 VALUES = [
@@ -231,7 +231,7 @@ def test_checkpoint_without_one_of_its_parts_is_left_out(tmp_path, capsys, key):
 @pytest.mark.parametrize("name", ["q4_dcgan", "q4_wgan_gp"])
 def test_random_bytes_as_generator_are_refused(tmp_path, monkeypatch, name):
     module, draw, proof = importlib.import_module(name), random.Random(0), tmp_path / "executed"
-    monkeypatch.setattr("common.plots.image_grid", lambda *_: None)
+    monkeypatch.setattr("common.figures.image_grid", lambda *_: None)
     extra = {"detail": 3, "modulation": 4} if name == "q4_dcgan" else {}
     generator = module.Generator(2, 5, name == "q4_dcgan", **extra)
     weights = generator.state_dict()

@@ -12,8 +12,8 @@ import pytest
 from conftest import REAL
 from driver import Fault, cut_power, kill, left_over, outcome, valid_checkpoints
 
-import common.run
-from common import checkpoints
+from common.run import checkpoints, files
+from common.run import run as run_module
 
 # The moment: operation, file, share of it done. A checkpoint is written at steps 5, 10 and 15.
 MOMENTS = {
@@ -98,7 +98,7 @@ def test_control_without_flushing_a_power_cut_does_lose_a_checkpoint(tiny, tmp_p
                 os.fsync(handle)
 
     def careless(_):
-        checkpoints.os = Careless()
+        files.os = Careless()
 
     journal = tiny("toy_script", tmp_path / "whole", prepare=careless).journal
     with pytest.raises((ValueError, AssertionError), match=r"truncated or altered|no valid checkpoint"):
@@ -172,7 +172,7 @@ def test_twenty_kills_at_random_times(tiny, unbroken, tmp_path, name):
 
 def save_every_step(_):
     """So that every life gets somewhere."""
-    common.run.CHECKPOINT_SECONDS = -1.0
+    run_module.CHECKPOINT_SECONDS = -1.0
 
 
 COMPARISON = ["--loss", "all", "--seeds", 1, "--iterations", 4, "--evaluate-every", 2]
@@ -183,15 +183,15 @@ def test_comparison_survives_kills_and_a_signal_between_its_runs(tiny, tmp_path)
     assert tiny("q2_gan_lab", tmp_path / "whole", *COMPARISON).code == 0
 
     def signal_after_training(_):
-        rows = common.run.Run.rows
+        rows = run_module.Run.rows
 
         def signalled(run, table):
             if table == "floors":  # the inner run has done its last step
                 os.kill(os.getpid(), signal.SIGTERM)
-                common.run.Run.rows = rows
+                run_module.Run.rows = rows
             return rows(run, table)
 
-        common.run.Run.rows = signalled
+        run_module.Run.rows = signalled
 
     out = tmp_path / "run"
     for nth in (1, 2, 3):

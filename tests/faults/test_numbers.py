@@ -10,7 +10,8 @@ import torch
 from conftest import REAL
 from driver import outcome, valid_checkpoints
 
-from common import checkpoints
+from common.run import checkpoints
+from common.run.numbers import first_non_finite
 
 GOLDEN = Path(__file__).parent.parent / "golden_losses.json"
 STEPS = 6
@@ -99,7 +100,7 @@ def test_poison_stops_before_the_step_and_leaves_the_last_good_checkpoint(
     [step] = valid_checkpoints(tmp_path)
     assert step <= int(said[1])
     [path] = checkpoints.listing(tmp_path / "checkpoints")
-    assert checkpoints.first_non_finite(checkpoints.load(path)["state"]) is None
+    assert first_non_finite(checkpoints.load(path)["state"]) is None
     assert tiny(name, tmp_path).code == 0
     assert outcome(tmp_path) == unbroken(name)[0]
 

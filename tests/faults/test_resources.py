@@ -13,7 +13,7 @@ import pytest
 from conftest import REAL
 from driver import Fault, fail, kill, left_over, outcome, send, valid_checkpoints
 
-from common import checkpoints
+from common.run import checkpoints
 
 ERRORS = [
     pytest.param(Fault(operation, file, fail(number), nth, done, lasting=True), said, id=f"{name}, {file}, {nth}")

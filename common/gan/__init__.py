@@ -1,0 +1,1 @@
+"""Question 4: DCGAN and WGAN-GP."""

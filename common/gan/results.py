@@ -1,0 +1,225 @@
+"""What both GAN scripts do around their training steps: samples, held-out estimates, files, figures."""
+
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from common import figures
+from common.data import load_fashion_mnist, to_uint8, to_unit_range
+from common.gan import figures as gan_figures
+from common.gan.averages import MovingAverage
+from common.gan.networks import Generator
+from common.quality import classifier, distances
+from common.quality import figures as quality_figures
+from common.run import Run, rng_for
+from common.run.cli import BadInput, require, require_range
+from common.run.files import write_file
+
+GRID, HELD_OUT, STORED = 100, 4000, 10_000
+
+
+def check_config(config: Any) -> None:
+    """The checks that both scripts' settings share; raises `BadInput`."""
+    require_range("--epochs", config.epochs, 1, 10_000, "a whole number")
+    require_range("--batch-size", config.batch_size, 2, 60_000, "a whole number")
+    require_range("--lr", config.lr, 1e-9, 1)
+    require_range("--beta1", config.beta1, 0, 0.9999)
+    require_range("--beta2", config.beta2, 0, 0.999999)
+    require_range("--decay-from", config.decay_from, 0, 1)
+    require_range("--width", config.width, 1, 1024, "a whole number")
+    require_range("--latent-dim", config.latent_dim, 1, 4096, "a whole number")
+    require_range("--ema-decay", config.ema_decay, 0, 0.999999)
+    distances.check_sample_size(config.quality_samples)
+    require_range("--sample", config.sample, 0, 100_000, "a whole number")
+    require_range("--seed", config.seed, 0, 2**63 - 1, "a whole number")
+    for epoch in config.sample_epochs:
+        require(
+            1 <= epoch <= config.epochs, "--sample-epochs", epoch, f"epochs from 1 to --epochs, here {config.epochs}"
+        )
+
+
+def sample_epochs(config: Any) -> list[int]:
+    """The epochs whose grids are drawn: those asked for, or 1, 5, 10, 15 and the last as far as the run goes."""
+    wanted = config.sample_epochs or (*(e for e in (1, 5, 10, 15) if e <= config.epochs), config.epochs)
+    return sorted(set(wanted))
+
+
+@torch.no_grad()
+def draw(generator: Generator, noise: torch.Tensor) -> torch.Tensor:
+    """Images of noise [N, latent_dim] as uint8 [N, 1, 28, 28] on the processor, in evaluation mode.
+
+    Changes no weight and no batch-norm statistic.
+    """
+    was_training = generator.training
+    generator.eval()
+    images = [to_uint8(generator(z)).cpu() for z in noise.split(1000)]
+    generator.train(was_training)
+    return torch.cat(images)
+
+
+def noise_for(run: Run, stream: str, n: int) -> torch.Tensor:
+    """Standard normal noise [n, latent_dim], a function of the run's seed and the stream's name."""
+    return torch.randn(n, run.config.latent_dim, generator=run.rng(stream, 0), device=run.device)
+
+
+def keep_samples(run: Run, epoch: int, generator: Generator, average: MovingAverage) -> None:
+    """Keep this epoch's images of the same fixed noise with the run: of the raw and of the averaged weights."""
+    noise = noise_for(run, "grid", GRID)
+    run.keep(f"raw_{epoch:03d}", draw(generator, noise))
+    run.keep(f"averaged_{epoch:03d}", draw(average.network, noise))
+
+
+@torch.no_grad()
+def critic_values(critic: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """The critic's value of every image [N], in evaluation mode, for images uint8 [N, 1, 28, 28]."""
+    was_training = critic.training
+    critic.eval()
+    values = torch.cat([critic(to_unit_range(x)) for x in images.split(500)])
+    critic.train(was_training)
+    return values
+
+
+def held_out_values(
+    run: Run, critic: nn.Module, generator: Generator, train: torch.Tensor, test: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The critic's values of training images, of as many held-out test images, and of fresh fakes, each [4000]."""
+    fake = draw(generator, noise_for(run, "held out", HELD_OUT)).to(run.device)
+    return tuple(critic_values(critic, images) for images in (train[:HELD_OUT], test[:HELD_OUT], fake))
+
+
+def measure_quality(run: Run, epoch: int, generator: Generator, average: MovingAverage) -> None:
+    """At sample epochs and at the end, two rows of `quality.csv`: the raw and the averaged weights, over three sets.
+
+    `seconds` is the time spent in training until then, without the measurements themselves.
+    """
+    n = run.config.quality_samples
+    if not n or epoch not in (*sample_epochs(run.config), run.config.epochs):
+        return
+    earlier = run.rows("quality")
+    seconds = run.seconds - (earlier["measured_in"].sum() if len(earlier) else 0)
+    noises = [noise_for(run, f"quality {i}", n) for i in range(distances.SEEDS)]
+    for weights, network in (("raw", generator), ("averaged", average.network)):
+        began = time.monotonic()
+        found = distances.with_spread([distances.score(draw(network, noise)) for noise in noises])
+        measured_in = time.monotonic() - began
+        run.record("quality", epoch=epoch, seconds=seconds, weights=weights, **found, measured_in=measured_in)
+
+
+def compare_with_training_images(run: Run, samples: torch.Tensor) -> None:
+    """`memorisation.csv` and `.png`: how near samples are to training images, beside how near test images are."""
+    train, path = classifier.reference("train").features, run.folder / "memorisation.png"
+    of_samples, closest = distances.nearest(classifier.embed(samples).features, train)
+    of_test, _ = distances.nearest(classifier.reference("test").features, train)
+    run.replace("memorisation", distances.memorisation(of_samples, of_test))
+    images = load_fashion_mnist("train").images[closest[:10]]
+    named = {"samples": of_samples.numpy(), "test images": of_test.numpy()}
+    quality_figures.memorisation(to_unit_range(samples[:10]), to_unit_range(images), named, path)
+
+
+def write_results(run: Run, generator: Generator, average: MovingAverage) -> None:
+    """Write `generator.pt`, `samples.npz` and every figure that both scripts share."""
+    config, folder = run.config, run.folder
+    stored = {
+        "shape": generator.shape,
+        "raw": generator.state_dict(),
+        "averaged": average.network.state_dict(),
+    }
+    buffer = io.BytesIO()
+    torch.save(stored, buffer)
+    write_file(folder / "generator.pt", buffer.getvalue())
+    samples = draw(average.network, noise_for(run, "samples", STORED))
+    write_npz(folder / "samples.npz", samples)
+    if config.quality_samples:
+        if config.epochs not in list(run.rows("quality").get("epoch", [])):
+            measure_quality(run, config.epochs, generator, average)  # it was trained with --quality-samples 0
+        compare_with_training_images(run, samples)
+        quality_figures.quality(run.rows("quality"), folder / "quality.png")
+
+    real = load_fashion_mnist("train").images[:GRID]
+    figures.image_grid(to_unit_range(real), 10, folder / "real.png", "Real training images")
+    for epoch in sample_epochs(config):
+        title = f"Epoch {epoch}, averaged weights, fixed noise"
+        figures.image_grid(_kept(run, epoch), 10, folder / f"fake_epoch_{epoch:02d}.png", title)
+    gan_figures.progress({epoch: _kept(run, epoch)[:16] for epoch in sample_epochs(config)}, folder / "progress.png")
+    frames = {epoch: _kept(run, epoch)[:64] for epoch in range(1, config.epochs + 1)}
+    gan_figures.progress_animation(frames, folder / "progress.gif")
+    figures.image_grid(
+        to_unit_range(draw(average.network, interpolation_paths(noise_for(run, "paths", 16)))),
+        12,
+        folder / "interpolation.png",
+        "Rows: paths between two latent points",
+    )
+
+
+def _kept(run: Run, epoch: int) -> torch.Tensor:
+    return to_unit_range(run.tensors[f"averaged_{epoch:03d}"].cpu())
+
+
+def interpolation_paths(ends: torch.Tensor, points: int = 12) -> torch.Tensor:
+    """Great-circle paths between pairs of latent points [2k, d]; they keep norms typical of N(0, I): [k * points, d].
+
+    Source: Shoemake 1985, spherical linear interpolation; White 2016, arXiv 1609.04468.
+    """
+    first, last = ends[0::2].unsqueeze(1), ends[1::2].unsqueeze(1)  # [k, 1, d]
+    cosine = torch.nn.functional.cosine_similarity(first, last, dim=2).clamp(-1, 1).unsqueeze(2)
+    angle = cosine.acos()
+    t = torch.linspace(0, 1, points, device=ends.device).view(1, -1, 1)
+    paths = (((1 - t) * angle).sin() * first + (t * angle).sin() * last) / angle.sin()
+    return paths.flatten(0, 1)
+
+
+def write_npz(path: Path, images: torch.Tensor) -> None:
+    """Write uint8 images [N, 1, 28, 28] as the array `images` of an `.npz` file."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, images=images.numpy())
+    write_file(path, buffer.getvalue())
+
+
+def load_generator(path: Path, wanted: dict[str, Any] | None = None) -> Generator:
+    """The generator of a finished run, with its averaged weights, in evaluation mode.
+
+    Args:
+        path: a `generator.pt`.
+        wanted: the `Generator.shape` that it must have; by default any.
+
+    Raises:
+        BadInput: there is no such file, or its generator is of another width or kind.
+    """
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+        shape = stored["shape"]
+        fits = wanted in (None, shape)
+        if fits:
+            with torch.device("meta"):  # where the weights do not fit, it ends before any memory is taken
+                Generator(**shape).load_state_dict(stored["averaged"], assign=True)
+            generator = Generator(**shape)
+            generator.load_state_dict(stored["averaged"])
+    except FileNotFoundError:
+        raise BadInput(f"{path} is missing; train first, or name a finished run with --out") from None
+    except Exception as fault:  # torch.load raises many kinds for a damaged file
+        raise BadInput(f"{path}: not a generator ({type(fault).__name__}); train again with --fresh") from None
+    if not fits:
+        raise BadInput(f"{path}: holds a generator with {shape}, the flags ask for {wanted}; give those of the run")
+    return generator.eval()
+
+
+def sample_finished_run(config: Any, *shape: int | bool) -> None:
+    """`--sample N`: draw N new images with the averaged weights in --out; writes `drawn.npz` and `drawn.png`.
+
+    Raises:
+        BadInput: there is no finished run in the folder, or its generator is of another width or kind.
+    """
+    path = Path(config.out) / "generator.pt"
+    generator = load_generator(path, Generator(*shape).shape)
+    noise = torch.randn(config.sample, config.latent_dim, generator=rng_for(config.seed, "drawn", 0))
+    images = draw(generator, noise)
+    write_npz(path.parent / "drawn.npz", images)
+    figures.image_grid(
+        to_unit_range(images[:GRID]), 10, path.parent / "drawn.png", f"{min(GRID, config.sample)} new images"
+    )
+    print(f"wrote {path.parent / 'drawn.npz'} ({config.sample} images) and drawn.png")

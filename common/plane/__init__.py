@@ -1,0 +1,1 @@
+"""Question 2: a GAN in the plane."""

@@ -1,0 +1,95 @@
+"""The Fashion-MNIST classifier whose features the distances use, and what it sees in images."""
+
+import functools
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from common.data import load_fashion_mnist, to_unit_range
+from common.run.cli import BadInput
+
+WEIGHTS = Path(__file__).resolve().parent / "fashion_classifier.pt"
+SHA256 = "c2433138be5218da983ca657bdbf7497ba137157037e4f86ac80548d38ea5c51"
+
+
+class FashionClassifier(nn.Module):
+    """A small convolutional classifier; the mean of its last 7 x 7 map, [B, 128], are the features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+        def block(inputs: int, outputs: int) -> list[nn.Module]:
+            return [nn.Conv2d(inputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+
+        self.layers = nn.Sequential(
+            *block(1, 32),
+            nn.MaxPool2d(2),  # [B, 32, 14, 14]
+            *block(32, 64),
+            nn.MaxPool2d(2),  # [B, 64, 7, 7]
+            *block(64, 128),
+            *block(128, 128),  # [B, 128, 7, 7]
+        )
+        self.linear = nn.Linear(128, 10)
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """x [B, 1, 28, 28] in [0, 1] -> [B, 128]."""
+        return self.layers(x).mean((2, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x [B, 1, 28, 28] in [0, 1] -> logits [B, 10]."""
+        return self.linear(self.features(x))
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """What the classifier sees in N images: features float64 [N, 128], class probabilities float64 [N, 10]."""
+
+    features: torch.Tensor
+    probabilities: torch.Tensor
+
+    @functools.cached_property
+    def reach(self) -> torch.Tensor:
+        """The distance of each image to its third nearest neighbour, [N]; the nearest of all is itself."""
+        x = self.features.float()
+        return torch.cat([torch.cdist(part, x).topk(4, largest=False).values[:, 3] for part in x.split(1000)])
+
+    @functools.cached_property
+    def class_shares(self) -> torch.Tensor:
+        """The shares of the predicted classes, float64 [10]."""
+        return torch.bincount(self.probabilities.argmax(1), minlength=10).double() / len(self.probabilities)
+
+
+@functools.cache
+def load_classifier(path: Path = WEIGHTS) -> FashionClassifier:
+    """The committed classifier, in evaluation mode.
+
+    Raises:
+        BadInput: its file is missing or altered.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as fault:
+        raise BadInput(f"{path}: {fault.strerror or fault}; restore it with git checkout") from None
+    if hashlib.sha256(content).hexdigest() != SHA256:
+        raise BadInput(f"{path}: altered (its SHA-256 sum is not {SHA256[:12]}...); restore it with git checkout")
+    classifier = FashionClassifier()
+    classifier.load_state_dict(torch.load(io.BytesIO(content), weights_only=True))
+    return classifier.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def embed(images: torch.Tensor) -> Embedding:
+    """Features and class probabilities of uint8 images [N, 1, 28, 28], on the processor."""
+    classifier = load_classifier()
+    features = torch.cat([classifier.features(to_unit_range(chunk.cpu())) for chunk in images.split(500)])
+    return Embedding(features.double(), classifier.linear(features).softmax(1).double())
+
+
+@functools.cache
+def reference(split: str) -> Embedding:
+    """The embedding of the training or test images."""
+    return embed(load_fashion_mnist(split).images)

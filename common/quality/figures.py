@@ -1,0 +1,103 @@
+"""Figures of sample quality."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator
+
+from common.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, save, tile
+
+FRECHET = "Fréchet distance on\nFashion-MNIST features"
+GROUPS = {"floor": GREEN, "noise": BLUE, "blur": ORANGE, "classes": PURPLE, "ceiling": RED}
+
+
+def scale(table: pd.DataFrame, path: Path) -> None:
+    """The Fréchet distance of known images on a logarithmic axis, a dot each, floor first."""
+    figure, axis = plt.subplots(figsize=(8, 0.34 * len(table) + 1.1))
+    for row, (group, value, spread) in enumerate(
+        zip(table["group"], table["frechet"], table["frechet_std"], strict=True)
+    ):
+        axis.errorbar(value, row, xerr=spread, fmt="o", color=GROUPS[group], ms=8, capsize=3)
+        axis.annotate(f"{value:.3g}", (value, row), xytext=(9, 0), textcoords="offset points", va="center", fontsize=9)
+    axis.set_yticks(range(len(table)), table["images"])
+    axis.invert_yaxis()
+    axis.set(xscale="log", xmargin=0.08, xlabel=FRECHET.replace("\n", " ") + " against the 10,000 test images")
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.set_title("What a Fréchet distance means")
+    save(figure, path)
+
+
+def quality(rows: pd.DataFrame, path: Path) -> None:
+    """Fréchet distance of raw and averaged weights against epochs and against minutes of training."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
+    for weights, color in (("raw", ORANGE), ("averaged", BLUE)):
+        part = rows[rows["weights"] == weights]
+        for axis, x in zip(axes, (part["epoch"], part["seconds"] / 60), strict=True):
+            axis.errorbar(
+                x, part["frechet"], part["frechet_std"], color=color, marker="o", ms=4, capsize=3, label=weights
+            )
+    axes[0].set(title="Against epochs", xlabel="epoch")
+    axes[1].set(title="Against training time", xlabel="minutes of training")
+    _frechet_axis(axes[0])
+    for axis in axes:
+        axis.set_xlim(left=0)
+    axes[1].legend(title="weights")
+    save(figure, path)
+
+
+def _frechet_axis(axis: Axes) -> None:
+    """A logarithmic axis of Fréchet distances, for every figure that shares it."""
+    axis.set(ylabel=FRECHET, yscale="log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter("")
+
+
+def memorisation(samples: torch.Tensor, neighbours: torch.Tensor, distances: dict[str, np.ndarray], path: Path) -> None:
+    """Ten samples above their nearest training images, and the distances to the nearest training image.
+
+    Args:
+        samples, neighbours: [10, 1, 28, 28] in [0, 1].
+        distances: of each sample and each test image to its nearest training image, in feature space.
+    """
+    figure, axes = plt.subplots(2, 1, figsize=(8, 5.2), height_ratios=(2, 3))
+    axes[0].imshow(tile(torch.cat([samples, neighbours]), 10), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes[0].set_yticks([14, 44], ["sample", "nearest\ntraining image"])
+    axes[0].set_xticks([])
+    axes[0].tick_params(length=0)
+    axes[0].grid(visible=False)
+    axes[0].spines[:].set_visible(False)
+    axes[0].set_title("Samples and their nearest training images in feature space")
+    bins = np.linspace(0, np.quantile(np.concatenate(list(distances.values())), 0.995), 60)
+    for (name, values), color in zip(distances.items(), (BLUE, GREY), strict=True):
+        axes[1].hist(values, bins, color=color, alpha=0.6, label=f"{name} (median {np.median(values):.3g})")
+    axes[1].set(xlabel="distance to the nearest training image [feature units]", ylabel="images")
+    axes[1].set_title("A generator that copies would pile up near 0")
+    axes[1].legend()
+    save(figure, path)
+
+
+def seeds(table: pd.DataFrame, path: Path) -> None:
+    """Fréchet distance of the defaults against epochs, beside the papers' settings, with the spread over seeds.
+
+    Args:
+        table: columns setting, epoch, weights, frechet, frechet_std, as `studies/gan_seeds.py` writes them.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
+    for axis, name, title in zip(axes, ("dcgan", "wgan_gp"), ("DCGAN", "WGAN-GP"), strict=True):
+        for setting, weights, color, label in (
+            (name, "averaged", BLUE, "defaults, averaged weights"),
+            (f"{name}_paper", "raw", ORANGE, "papers' settings, raw weights"),
+        ):
+            part = table[(table["setting"] == setting) & (table["weights"] == weights)]
+            spread = part["frechet_std"].fillna(0)
+            axis.errorbar(part["epoch"], part["frechet"], spread, color=color, marker="o", ms=4, capsize=3, label=label)
+        axis.set(title=title, xlabel="epoch")
+        axis.set_xlim(left=0)
+    _frechet_axis(axes[0])
+    axes[1].legend(title="bars: standard deviation over runs")
+    save(figure, path)

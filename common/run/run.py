@@ -1,0 +1,313 @@
+"""A run: one folder with its settings, tables, checkpoints and figures, that the same command continues after any stop.
+
+Randomness is a pure function of (seed, stream, step), so nothing of it has to be saved and drawing more often changes
+no weight. The newest checkpoint is the one truth about a run: weights, tables, kept tensors; CSV files are views of it.
+"""
+
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import filelock
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from common.run import checkpoints, files
+from common.run.cli import BadInput, TrainingFailed, resolve_device
+from common.run.environment import environment
+from common.run.files import write_file
+from common.run.numbers import first_non_finite
+from common.run.rng import rng_for
+
+CHECKPOINT_SECONDS = 60.0
+NOT_IDENTITY = ("out", "fresh", "device", "sample", "sample_epochs", "quality_samples")
+
+
+class Run:
+    """Open a run's folder, continue from its newest valid checkpoint, save at epoch ends, on signals and every minute.
+
+    Args:
+        config: a frozen dataclass with at least `seed`, `device`, `out`, `fresh`.
+        script: the script's name without `.py`; a folder belongs to one script.
+        state: named objects with `state_dict` and `load_state_dict` (networks, optimizers), restored on entering.
+
+    Attributes:
+        folder: where everything is written.
+        device: the torch device.
+        step: steps done.
+        tables: table name -> rows (dicts of plain values); every table becomes `<name>.csv`.
+        tensors: small tensors to keep with the run (drawn samples, say), restored on entering.
+        seconds: time spent in `steps` by all processes of this run [s].
+        continued: whether a checkpoint was loaded.
+
+    Raises:
+        BadInput: the folder cannot be used, holds another configuration, is in use, or has no valid checkpoint left.
+    """
+
+    def __init__(self, config: Any, script: str, **state: Any) -> None:
+        self.config, self.script, self.state = config, script, state
+        self.folder = Path(config.out)
+        self.device = resolve_device(config.device)
+        self.step, self.seconds, self.continued = 0, 0.0, False
+        self.tables: dict[str, list[dict[str, Any]]] = {}
+        self.tensors: dict[str, torch.Tensor] = {}
+        self._signal, self._changed, self._saved, self._trusted = 0, False, time.monotonic(), None
+        self._pending: list[tuple[dict[str, Any], str]] = []
+        self._bar: tqdm | None = None
+        self._former_handlers: dict[int, Any] = {}
+
+    # Entering and leaving.
+
+    def __enter__(self) -> "Run":
+        self._claim_folder()
+        try:
+            files.remove_leftovers(self.folder, self._checkpoint_folder)
+            if self.config.fresh:
+                checkpoints.remove_all(self._checkpoint_folder)
+            else:
+                self._restore()
+            write_file(self.folder / "config.json", _json({"script": self.script, **self._identity}))
+            if self.continued:
+                self._write_tables(tell=True)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._former_handlers[number] = signal.signal(number, self._on_signal)
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(self, kind: type | None, fault: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            if self._bar is not None:
+                self._bar.close()
+            if fault is None:
+                self.save()
+                self.stop_if_asked()  # a signal that came after the last step
+        finally:
+            for number, handler in self._former_handlers.items():
+                signal.signal(number, handler)
+            self._lock.release()
+
+    # What a script does with a run.
+
+    def rng(self, stream: str, step: int) -> torch.Generator:
+        """The generator of one step of a stream, on the run's device."""
+        return rng_for(self.config.seed, stream, step, self.device)
+
+    def steps(self, total: int, per_epoch: int, images_per_step: int = 0) -> Iterator[int]:
+        """Yield the steps still to do, up to `total`; save at each epoch's end, every minute and when asked to stop."""
+        if self.step < total:
+            self._bar = tqdm(total=total, initial=self.step, unit="step", disable=not sys.stderr.isatty(), leave=False)
+        self._progress = (time.monotonic(), self.step, total, images_per_step)
+        while self.step < total:
+            start = time.monotonic()
+            yield self.step
+            self.step += 1
+            self.seconds += time.monotonic() - start
+            self._changed = True
+            self._bar.update()
+            if self.step % per_epoch == 0:
+                self.save()
+            self.stop_if_asked()
+
+    def stop_if_asked(self) -> None:
+        """Between pieces of long work: save every minute; after SIGINT or SIGTERM save and exit with 130 or 143."""
+        if self._signal or time.monotonic() - self._saved > CHECKPOINT_SECONDS:
+            self.save()
+        if self._signal:
+            self.say(f"stopped at step {self.step:,}; the same command continues")
+            sys.exit(128 + self._signal)
+
+    def record(self, table: str, **values: Any) -> None:
+        """Append a row to a table; 0-d tensors stay on their device until the next save or reading."""
+        self._pending.append(({name: _plain(value) for name, value in values.items()}, table))
+        self._changed = True
+
+    def keep(self, name: str, tensor: torch.Tensor) -> None:
+        """Keep a small tensor with the run (drawn samples, say): it is in every checkpoint and in `tensors`."""
+        self.tensors[name] = tensor
+        self._changed = True
+
+    def rows(self, table: str) -> pd.DataFrame:
+        """A table so far, one row per record."""
+        self._settle()
+        return pd.DataFrame(self.tables.get(table, []))
+
+    def replace(self, table: str, rows: pd.DataFrame) -> None:
+        """Set a whole table, one that is computed from others."""
+        plain = rows.to_dict("records")
+        self._changed |= self.tables.get(table) != plain
+        self.tables[table] = plain
+
+    def save(self) -> None:
+        """Write a checkpoint, the tables and `environment.json`, if anything changed since the last time.
+
+        Raises:
+            TrainingFailed: a weight is not finite; no checkpoint ever holds one.
+        """
+        if not self._changed:
+            return
+        self._settle()
+        content = {
+            "script": self.script,
+            "config": self._identity,
+            "step": self.step,
+            "seconds": self.seconds,
+            "threads": torch.get_num_threads(),
+            "tables": self.tables,
+            "tensors": {name: tensor.detach().cpu().clone() for name, tensor in self.tensors.items()},
+            "state": {name: part.state_dict() for name, part in self.state.items()},
+        }
+        if bad := first_non_finite({"state": content["state"], "tensors": content["tensors"]}):
+            raise TrainingFailed(f"step {self.step}: {bad} is not finite; the checkpoint before it is kept")
+        self._checkpoint_folder.mkdir(exist_ok=True)
+        self._trusted = checkpoints.save(self._checkpoint_folder, self.step, content, self._trusted)
+        self._write_tables()
+        write_file(self.folder / "environment.json", _json(environment(self.device, self.seconds)))
+        self._changed, self._saved = False, time.monotonic()
+
+    def say(self, line: str) -> None:
+        """Print a line, above the progress bar where there is one."""
+        tqdm.write(line, file=sys.stdout)
+        sys.stdout.flush()
+
+    def report(self, epoch: int, epochs: int, **values: float) -> None:
+        """One line per epoch: its figures, images per second since the last line, and the time left at that speed."""
+        began, first, total, images = self._progress
+        self._progress = (time.monotonic(), self.step + 1, total, images)
+        done, seconds = self.step + 1 - first, self._progress[0] - began
+        left = (total - self.step - 1) * seconds / done
+        figures = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        speed = f"  {images * done / seconds:,.0f} images/s" if images else ""
+        self.say(f"epoch {epoch:>3}/{epochs}  {figures}{speed}  {int(left // 60)} min {int(left % 60):02d} s left")
+
+    # The folder.
+
+    @property
+    def _checkpoint_folder(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def _identity(self) -> dict[str, Any]:
+        """The settings that decide the result, as JSON knows them."""
+        settings = {k: v for k, v in asdict(self.config).items() if k not in NOT_IDENTITY}
+        return json.loads(json.dumps(settings, default=str))
+
+    def _claim_folder(self) -> None:
+        """Make the folder if needed and lock it, or say why it cannot be used."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if any(self.folder.iterdir()) and not any((self.folder / n).exists() for n in ("config.json", ".lock")):
+                raise BadInput(f"--out {self.folder}: holds files that no run wrote; choose an empty or a new folder")
+            self._lock = filelock.FileLock(self.folder / ".lock")
+            self._lock.acquire(timeout=0)
+            (self.folder / ".holder.lock").write_text(f"process {os.getpid()} on {socket.gethostname()}")
+        except filelock.Timeout:
+            holder = self.folder / ".holder.lock"
+            who = holder.read_text(errors="replace") if holder.exists() else "another process"
+            raise BadInput(f"--out {self.folder}: in use by {who}; wait for it or choose another --out") from None
+        except OSError as fault:
+            raise BadInput(
+                f"--out {self.folder}: {fault.strerror or fault}; choose a folder you can write to"
+            ) from None
+
+    def _restore(self) -> None:
+        """Load the newest valid checkpoint that belongs to this run; refuse a folder of another configuration."""
+        found = checkpoints.listing(self._checkpoint_folder)
+        self._check_config(bool(found))
+        for path in reversed(found):
+            try:
+                content = checkpoints.load(path)
+                if other := self._differences({"script": content["script"], **content["config"]}):
+                    raise ValueError(f"it is of another run: {other}")
+                for name, part in self.state.items():
+                    part.load_state_dict(content["state"][name])
+                self.tensors = {name: tensor.to(self.device) for name, tensor in content["tensors"].items()}
+            except (ValueError, KeyError, RuntimeError, TypeError, AttributeError) as fault:
+                self.say(f"warning: {path} is left out: {' '.join(str(fault).split())}")
+                continue
+            self.step, self.seconds, self.tables = content["step"], content["seconds"], content["tables"]
+            self.continued, self._trusted = True, path
+            if content["threads"] != torch.get_num_threads():
+                change = f"{content['threads']} threads before, {torch.get_num_threads()} now"
+                self.say(f"warning: {change}: the last bits may differ from an unbroken run")
+            return
+        if found:
+            raise BadInput(
+                f"{self._checkpoint_folder}: no valid checkpoint; --fresh starts over, or choose another --out"
+            )
+
+    def _check_config(self, has_checkpoints: bool) -> None:
+        """Compare `config.json` with this run's settings; a lost one is written again where checkpoints can vouch."""
+        path = self.folder / "config.json"
+        try:
+            found = json.loads(path.read_bytes())
+            if not isinstance(found, dict):
+                raise ValueError
+        except FileNotFoundError:
+            return
+        except (ValueError, RecursionError):
+            if not has_checkpoints:
+                raise BadInput(f"{path}: not readable; --fresh starts over, or choose another --out") from None
+            self.say(f"warning: {path} is not readable; it is written again from this command")
+            return
+        if other := self._differences(found):
+            raise BadInput(
+                f"--out {self.folder}: holds a run with {other}; choose another --out, or --fresh to start over"
+            )
+
+    def _differences(self, found: dict[str, Any]) -> str:
+        """Every setting in which a found configuration differs from this run's, as text; empty if none does."""
+        missing, mine = object(), {"script": self.script, **self._identity}
+        names = [name for name in {**found, **mine} if found.get(name, missing) != mine.get(name, missing)]
+        return ", ".join(f"{n} {_value(found.get(n, '-'))} (now {_value(mine.get(n, '-'))})" for n in names)
+
+    def _settle(self) -> None:
+        """Move recorded tensors to the host, all of them in one transfer, and append the rows to their tables."""
+        waiting = [(row, key) for row, _ in self._pending for key, v in row.items() if isinstance(v, torch.Tensor)]
+        if waiting:
+            precision = torch.float64 if self.device.type == "cpu" else torch.float32
+            values = torch.stack([row[key].to(precision) for row, key in waiting]).tolist()
+            for (row, key), value in zip(waiting, values, strict=True):
+                row[key] = value
+        for row, table in self._pending:
+            self.tables.setdefault(table, []).append(row)
+        self._pending.clear()
+
+    def _write_tables(self, tell: bool = False) -> None:
+        """Write every table that is not on disk as it should be; `tell` where it is not."""
+        for name, rows in self.tables.items():
+            path = self.folder / f"{name}.csv"
+            content = pd.DataFrame(rows).to_csv(index=False, float_format="%.7g").encode()
+            if path.exists() and path.read_bytes() == content:
+                continue
+            if tell:
+                self.say(f"warning: {path} is missing or not that of the checkpoint; it is written again")
+            write_file(path, content)
+
+    def _on_signal(self, number: int, frame: Any) -> None:
+        if self._signal:
+            os._exit(128 + number)
+        self._signal = number
+
+
+def _plain(value: Any) -> Any:
+    """A value as a checkpoint may hold it: numpy's scalars become Python's, tensors lose their graph."""
+    return value.detach() if isinstance(value, torch.Tensor) else value.item() if hasattr(value, "item") else value
+
+
+def _value(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _json(content: dict[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2) + "\n").encode()

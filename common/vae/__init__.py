@@ -1,0 +1,1 @@
+"""Question 3: a VAE and what its latents are worth."""

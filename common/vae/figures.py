@@ -1,0 +1,105 @@
+"""Figures of question 3."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+
+from common.figures import BLUE, GREY, INK, ORANGE, save, tile
+
+
+def elbo(metrics: pd.DataFrame, latent_dim: int, path: Path) -> None:
+    """Negative ELBO, its two parts, and the active units against the epoch; training and test in each panel."""
+    figure, axes = plt.subplots(1, 4, figsize=(14, 3.4))
+    names = {
+        "negative_elbo": "Negative ELBO",
+        "reconstruction": "Reconstruction, $-\\log p(x|z)$",
+        "kl": "KL to the prior",
+    }
+    for axis, (name, title) in zip(axes[:3], names.items(), strict=True):
+        axis.plot(metrics["epoch"], metrics[name], "o-", ms=3, color=GREY, label="training (augmented)")
+        axis.plot(metrics["epoch"], metrics[f"test_{name}"], "o-", ms=3, color=BLUE, label="test")
+        axis.set_title(title)
+        axis.set_ylabel("nats per image")
+        later = metrics[metrics["epoch"] > 1][[name, f"test_{name}"]].to_numpy()
+        if later.size:  # the first epoch's mean over training is far above all that follows
+            low, high = later.min(), later.max()
+            axis.set_ylim(low - 0.08 * (high - low) - 1, high + 0.3 * (high - low) + 1)
+    axes[0].legend(title="from epoch 2 on", loc="upper right")
+    axes[3].plot(metrics["epoch"], metrics["active_units"], "o-", ms=3, color=ORANGE)
+    axes[3].set_ylim(0, latent_dim * 1.05)
+    axes[3].set_title(f"Active latent units of {latent_dim}")
+    axes[3].set_ylabel("units")
+    for axis in axes:
+        axis.set_xlabel("epoch")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    save(figure, path)
+
+
+def accuracy(table: pd.DataFrame, path: Path) -> None:
+    """Test accuracy against the number of labels (log axis), mean ± std over draws, beside the reference."""
+    figure, axis = plt.subplots(figsize=(6.4, 4.2))
+    bars = axis.errorbar(table["size"], table["mean"], table["std"], fmt="o-", color=BLUE, capsize=4, ms=5)
+    bars.set_label(f"VAE latents + SVM, mean ± std of {int(table['draws'].max())} draws")
+    axis.plot(table["size"], table["reference"], "s--", color=ORANGE, ms=5, label="reference, one draw")
+    for _, row in table.iterrows():
+        top = (row["size"], row["mean"] + row["std"])
+        axis.annotate(f"{row['mean']:.3f}", top, (0, 6), textcoords="offset points", ha="center", fontsize=9, color=INK)
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(FixedLocator(table["size"]))
+    axis.xaxis.set_major_formatter(FixedFormatter([f"{size:,.0f}" for size in table["size"]]))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.margins(y=0.12)
+    axis.set(xlabel="labelled training images", ylabel="accuracy on 10,000 test images")
+    axis.set_title("More labels, better classifier; the latents need few")
+    axis.legend(loc="lower right")
+    save(figure, path)
+
+
+def confusion(counts: np.ndarray, classes: Sequence[str], size: int, path: Path) -> None:
+    """Confusion counts [true, predicted] as per cent of each true class."""
+    share = 100 * counts / counts.sum(1, keepdims=True)
+    figure, axis = plt.subplots(figsize=(7, 6))
+    axis.imshow(share, cmap="Blues", vmin=0, vmax=100)
+    for (row, column), value in np.ndenumerate(share):
+        if value >= 0.5:
+            color = "white" if value > 55 else INK
+            axis.text(column, row, f"{value:.0f}", ha="center", va="center", color=color, fontsize=9)
+    axis.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
+    axis.set_yticks(range(len(classes)), classes)
+    axis.grid(False)
+    axis.set(xlabel="predicted class", ylabel="true class")
+    axis.set_title(f"Test images by class [% of the row], {size:,} labels, all draws")
+    save(figure, path)
+
+
+def reconstructions(pairs: np.ndarray, classes: Sequence[str], path: Path) -> None:
+    """Test images above their reconstructions: pairs [2k, 10, 28, 28], rows original, decoded, original, ..."""
+    rows, columns = pairs.shape[:2]
+    figure, axis = plt.subplots(figsize=(columns * 0.95 + 1.1, rows * 0.9 + 0.6))
+    axis.imshow(tile(torch.from_numpy(pairs).flatten(0, 1), columns), cmap="gray", vmin=0, vmax=1)
+    axis.set_xticks(30 * np.arange(columns) + 14, classes)
+    axis.set_yticks(30 * np.arange(rows) + 14, ["original", "decoded"] * (rows // 2))
+    axis.xaxis.tick_top()
+    axis.tick_params(length=0)
+    axis.grid(False)
+    axis.spines[:].set_visible(False)
+    axis.set_title("Test images and their reconstructions from the posterior mean", pad=24)
+    save(figure, path)
+
+
+def latents(points: np.ndarray, labels: np.ndarray, classes: Sequence[str], method: str, path: Path) -> None:
+    """Posterior means of the test images in two dimensions [N, 2], coloured by class."""
+    figure, axis = plt.subplots(figsize=(8.2, 6))
+    for label, name in enumerate(classes):
+        mine = points[labels == label]
+        axis.scatter(mine[:, 0], mine[:, 1], s=3, lw=0, alpha=0.7, color=plt.cm.tab10(label), label=name)
+    axis.legend(markerscale=5, loc="center left", bbox_to_anchor=(1, 0.5))
+    name = {"tsne": "t-SNE", "pca": "principal component"}[method]
+    axis.set(xticks=[], yticks=[], xlabel=f"{name} 1", ylabel=f"{name} 2")
+    axis.set_title(f"Posterior means of {len(points):,} test images, placed without their labels")
+    save(figure, path)

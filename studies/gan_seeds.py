@@ -1,0 +1,109 @@
+"""Spread of question 4 over training seeds: both scripts, with their defaults and with the papers' settings.
+
+    python studies/gan_seeds.py --out outputs/my_seeds
+    python studies/gan_seeds.py --settings dcgan dcgan_paper --seeds 0 1
+    python studies/gan_seeds.py --seeds
+
+Every run is one of `q4_dcgan.py` or `q4_wgan_gp.py` in a folder of its own; seed 0 of the defaults is the reference run
+of the script. The same command continues unfinished runs and reuses finished ones, and several processes may share the
+work, each with settings or seeds of its own. Checkpoints are not in git: a new clone trains everything, in an --out of
+its own, since the runs on record at the papers' settings are of earlier code, which had fewer flags.
+
+Writes to --out: distances.csv (for each setting, epoch and kind of weights the mean and the standard deviation over the
+runs that are there) and distances.png.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import q4_dcgan
+import q4_wgan_gp
+from common.quality import figures as quality_figures
+from common.run.cli import launch, require
+from common.run.files import write_file
+
+SETTINGS = {  # script, and what differs from its defaults
+    "dcgan": (q4_dcgan, {}),
+    "dcgan_paper": (
+        q4_dcgan,
+        {
+            "discriminator_width": 64,
+            "detail": 0,
+            "modulation": 0,
+            "batch_size": 50,
+            "lr": 2e-4,
+            "discriminator_lr": 2e-4,
+            "beta1": 0.5,
+            "decay_from": 1.0,
+            "repeats": 1,
+            "shift": 0,
+            "lookahead": 0,
+        },
+    ),
+    "wgan_gp": (q4_wgan_gp, {}),
+    "wgan_gp_paper": (q4_wgan_gp, {"lr": 1e-4, "decay_from": 1.0, "critic_steps": 5}),
+}
+EPOCHS = (1, 3, 4, 5, 10, 15)  # that are measured
+MEASURED = ["frechet", "kid", "precision", "recall"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of the study."""
+
+    settings: tuple[Literal["dcgan", "dcgan_paper", "wgan_gp", "wgan_gp_paper"], ...] = tuple(SETTINGS)
+    """What is trained; the table holds every run in --out."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds of the training runs; `--seeds` alone trains nothing and gathers what is there."""
+    epochs: int = 15
+    """Passes over the 60,000 training images [epochs]."""
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    """Number format of the convolutions in training; bfloat16 is faster on accelerators and on processors with AMX."""
+    out: Path = Path("outputs/q4_seeds")
+    """Folder of the runs and of the table."""
+
+
+def tables_of(name: str, folder: Path) -> list[Path]:
+    """The `quality.csv` of every run of a setting that is there."""
+    script, differing = SETTINGS[name]
+    reference = [] if differing else [script.Config().out / "quality.csv"]
+    return [path for path in (*reference, *sorted(folder.glob(f"{name}_[0-9]*/quality.csv"))) if path.exists()]
+
+
+def distances(tables: dict[str, list[pd.DataFrame]]) -> pd.DataFrame:
+    """Mean and standard deviation over runs for each setting, epoch and kind of weights; a single run has no deviation.
+
+    Args:
+        tables: for each setting the `quality.csv` of its runs.
+    """
+    rows = pd.concat([table.assign(setting=name) for name, runs in tables.items() for table in runs])
+    grouped = rows.groupby(["setting", "epoch", "weights"])
+    means, deviations = grouped[MEASURED].mean(), grouped[MEASURED].std().add_suffix("_std")
+    return pd.concat([grouped.size().rename("runs"), means, deviations], axis=1).reset_index()
+
+
+def main(config: Config) -> None:
+    """Train what is not there yet, then gather."""
+    for seed in config.seeds:
+        for name in config.settings:
+            script, differing = SETTINGS[name]
+            if differing or seed:
+                settings = {"epochs": config.epochs, "precision": config.precision, "seed": seed, **differing}
+                settings["sample_epochs"] = tuple(epoch for epoch in EPOCHS if epoch <= config.epochs)
+                script.main(script.Config(**settings, out=config.out / f"{name}_{seed}"))
+    tables = {name: [pd.read_csv(path) for path in tables_of(name, config.out)] for name in SETTINGS}
+    require(any(tables.values()), "--out", config.out, "a folder with runs, from inside the repository")
+    table = distances(tables)
+    write_file(config.out / "distances.csv", table.to_csv(index=False, float_format="%.7g").encode())
+    quality_figures.seeds(table, config.out / "distances.png")
+    print(table.to_string(index=False, float_format="{:.4g}".format))
+
+
+if __name__ == "__main__":
+    launch(Config, main, __doc__)

@@ -1,0 +1,55 @@
+"""The spread over training seeds of question 4."""
+
+import pandas as pd
+import pytest
+
+from common.quality import figures as quality_figures
+from common.run.cli import BadInput
+from studies import gan_seeds
+from studies.gan_seeds import MEASURED, SETTINGS, distances
+
+
+def run(value):
+    """A `quality.csv` of two rows whose every metric is `value`, ten times that with raw weights."""
+    rows = [{"epoch": 15, "weights": "raw", "factor": 10}, {"epoch": 15, "weights": "averaged", "factor": 1}]
+    return pd.DataFrame([{**row, **dict.fromkeys(MEASURED, row["factor"] * value)} for row in rows])
+
+
+def test_distances_are_mean_and_deviation_over_the_runs_of_a_setting(tmp_path):
+    table = distances({"dcgan": [run(1.0), run(2.0), run(6.0)], "dcgan_paper": [run(9.0)], "wgan_gp": []})
+    quality_figures.seeds(table, tmp_path / "distances.png")  # draws settings that are missing or have a single run
+    table = table.set_index(["setting", "weights"])
+    assert list(table["runs"]) == [3, 3, 1, 1]
+    averaged = table.loc["dcgan", "averaged"]
+    assert averaged["frechet"] == 3
+    assert averaged["frechet_std"] == pytest.approx(7**0.5)  # (4 + 1 + 9) / (3 - 1)
+    assert table.loc[("dcgan", "raw"), "recall"] == 30
+    assert pd.isna(table.loc[("dcgan_paper", "raw"), "kid_std"])
+
+
+def test_epochs_are_in_order_where_runs_measured_different_ones():
+    late, all_along = run(1.0), pd.concat([run(2.0).assign(epoch=epoch) for epoch in (1, 5, 10, 15)])
+    table = distances({"dcgan": [late, all_along]})
+    averaged = table[table["weights"] == "averaged"]
+    assert list(averaged["epoch"]) == [1, 5, 10, 15]
+    assert list(averaged["runs"]) == [1, 1, 1, 2]
+
+
+def test_only_runs_that_are_not_the_reference_are_trained(tmp_path, monkeypatch):
+    trained = []
+    for script in {script for script, _ in SETTINGS.values()}:
+        monkeypatch.setattr(script, "main", lambda config: trained.append((config.out.name, config.seed)))
+    monkeypatch.setattr(quality_figures, "seeds", lambda *_: None)
+    config = gan_seeds.Config(settings=("dcgan", "dcgan_paper"), seeds=(0, 1), out=tmp_path)
+    (tmp_path / "dcgan_1").mkdir()
+    run(1.0).to_csv(tmp_path / "dcgan_1" / "quality.csv", index=False)
+    gan_seeds.main(config)
+    assert trained == [("dcgan_paper_0", 0), ("dcgan_1", 1), ("dcgan_paper_1", 1)]
+    assert (tmp_path / "distances.csv").exists()
+
+
+def test_nothing_to_gather_is_bad_input(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # no reference runs here either
+    with pytest.raises(BadInput, match=r"--out: .* is not possible; it takes a folder with runs"):
+        gan_seeds.main(gan_seeds.Config(seeds=(), out=tmp_path))
+    assert not list(tmp_path.iterdir())

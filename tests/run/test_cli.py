@@ -1,0 +1,76 @@
+"""Flags into settings; every fault one line with its exit code, on any terminal."""
+
+import pytest
+from toy_script import Config
+
+from common.run.cli import BadInput, TrainingFailed, launch, parse, require_range, resolve_device
+
+CASES = [
+    (["--epochs", "x"], "--epochs: invalid literal for int() with base 10: 'x'; see --help"),
+    (["--epochs"], "Missing value for argument '--epochs'. Expected 1 values; see --help"),
+    (["--epoch", "3"], "Unrecognized options: --epoch, 3 (perhaps --epochs?); see --help"),
+    (["--lr", "fast"], "--lr: could not convert string to float: 'fast'; see --help"),
+    (["lr"], "Unrecognized options: lr; see --help"),
+    (["--epochs", "0"], "--epochs: 0 is not possible; it takes a whole number from 1 to 100"),
+    (["--epochs", "9" * 30], f"--epochs: {'9' * 30} is not possible; it takes a whole number from 1 to 100"),
+]
+
+
+@pytest.mark.parametrize("flags, said", CASES)
+@pytest.mark.parametrize("boxes", [True, False])
+def test_bad_flags_are_one_line(flags, said, boxes, monkeypatch):
+    import tyro._fmtlib
+
+    monkeypatch.setattr(tyro._fmtlib, "_should_use_utf8_drawing_chars", lambda: boxes)
+    with pytest.raises(BadInput) as fault:
+        parse(Config, "", flags)
+    assert str(fault.value) == said
+
+
+def test_flags_become_settings():
+    assert parse(Config, "", []) == Config()
+    assert parse(Config, "", ["--epochs", "7", "--fresh"]) == Config(epochs=7, fresh=True)
+
+
+@pytest.mark.parametrize("fault, code, said", [
+    (BadInput("--x: no"), 2, "error: --x: no"),
+    (TrainingFailed("step 3: not finite"), 1, "error: step 3: not finite"),
+    (OSError(28, "No space left on device", "a.pt"), 1, "error: a.pt: No space left on device; mend that, and"),
+    (KeyboardInterrupt(), 130, "error: interrupted"),
+    (MemoryError(), 1, "error: out of memory"),
+])  # fmt: skip
+def test_expected_faults_end_in_one_line_and_their_exit_code(monkeypatch, capsys, fault, code, said):
+    def main(_):
+        raise fault
+
+    monkeypatch.setattr("sys.argv", ["toy"])
+    with pytest.raises(SystemExit) as stop:
+        launch(Config, main, "")
+    assert stop.value.code == code
+    printed = capsys.readouterr().err
+    assert printed.startswith(said)
+    assert printed.count("\n") == 1
+
+
+def test_faults_of_our_own_are_not_hidden(monkeypatch):
+    def main(_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("sys.argv", ["toy"])
+    with pytest.raises(ZeroDivisionError):
+        launch(Config, main, "")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1e-9, 1.1])
+def test_ranges_refuse_what_is_outside_and_what_is_no_number(value):
+    require_range("--share", 0.0, 0, 1)
+    require_range("--share", 1.0, 0, 1)
+    with pytest.raises(BadInput, match="--share"):
+        require_range("--share", value, 0, 1)
+
+
+def test_device_that_is_not_here_is_refused(monkeypatch):
+    assert resolve_device("cpu").type == "cpu"
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(BadInput, match=r"--device: cuda \(not on this machine\)"):
+        resolve_device("cuda")
