@@ -212,7 +212,7 @@ def begin(kind: str, count: int, stream: str, config: Config, run: Run) -> tuple
             loss = discriminator_loss(networks, real, fake).sum()
         optimizer.zero_grad()
         loss.backward()
-        require_finite(step, networks.parameters(), loss=loss)
+        require_finite(networks.parameters(), loss=loss)
         optimizer.step()
 
     return networks, train_step

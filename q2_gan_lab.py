@@ -248,7 +248,7 @@ def iteration(config: Config, players: Players, rng: torch.Generator, step: int)
             d_loss = d_loss + config.penalty * gradient_penalty(discriminator, real, fake, share).mean()
         discriminator_optimizer.zero_grad()
         d_loss.backward()
-        require_finite(step, discriminator.parameters(), discriminator_loss=d_loss)
+        require_finite(discriminator.parameters(), discriminator_loss=d_loss)
         discriminator_optimizer.step()
 
     for _ in range(config.generator_steps):
@@ -256,7 +256,7 @@ def iteration(config: Config, players: Players, rng: torch.Generator, step: int)
         g_loss = generator_loss(config.loss, discriminator(fake)).mean()
         generator_optimizer.zero_grad()
         g_loss.backward()
-        require_finite(step, generator.parameters(), generator_loss=g_loss)
+        require_finite(generator.parameters(), generator_loss=g_loss)
         generator_optimizer.step()
     return torch.stack([d_loss.detach(), g_loss.detach()])
 

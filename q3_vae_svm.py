@@ -29,7 +29,6 @@ from common import figures
 from common.data import (
     CLASSES,
     Split,
-    batch_indices,
     draw_labelled,
     load_fashion_mnist,
     shift_and_flip,
@@ -121,14 +120,14 @@ def negative_elbo(vae: VAE, x: torch.Tensor, noise: torch.Tensor, sigma: float) 
 
 
 def train_step(
-    vae: VAE, optimizer: torch.optim.Optimizer, x: torch.Tensor, rng: torch.Generator, step: int, config: Config
+    vae: VAE, optimizer: torch.optim.Optimizer, x: torch.Tensor, rng: torch.Generator, config: Config
 ) -> dict[str, torch.Tensor]:
     """One step of Adam on the negative ELBO of a batch x [B, 1, 28, 28]; returns its parts."""
     noise = torch.randn(len(x), config.latent_dim, generator=rng, device=x.device)
     parts = negative_elbo(vae, x, noise, config.sigma)
     optimizer.zero_grad()
     parts["negative_elbo"].backward()
-    require_finite(step, vae.parameters(), **parts)
+    require_finite(vae.parameters(), **parts)
     optimizer.step()
     return parts
 
@@ -248,19 +247,16 @@ def train(run: Run, vae: VAE, optimizer: torch.optim.Optimizer, data: Split, tes
     """Train to the end of `--epochs` and record a row of `metrics.csv` after each epoch."""
     config, n = run.config, len(data.images)
     per_epoch = -(-n // config.batch_size)
-    total = config.epochs * per_epoch
-    batches = batch_indices(n, config.batch_size, config.seed, run.step, run.device)
-    for step in run.steps(total, per_epoch, config.batch_size):
+    for step, indices, epoch, ends_epoch, _ in run.batches(n, config.batch_size, config.epochs):
         rng = run.rng("train", step)
-        images = data.images[next(batches)]  # [B, 1, 28, 28]
+        images = data.images[indices]  # [B, 1, 28, 28]
         if config.augment:
             images = shift_and_flip(images, rng)
         for group in optimizer.param_groups:
-            group["lr"] = one_cycle(step, total, config.lr)
-        run.record("losses", step=step, **train_step(vae, optimizer, prepare(images), rng, step, config))
+            group["lr"] = one_cycle(step, config.epochs * per_epoch, config.lr)
+        run.record("losses", step=step, **train_step(vae, optimizer, prepare(images), rng, config))
 
-        if (step + 1) % per_epoch == 0:
-            epoch = (step + 1) // per_epoch
+        if ends_epoch:
             trained = run.rows("losses").tail(per_epoch).drop(columns="step").mean().to_dict()
             tested = evaluate(vae, test.images, run.rng("evaluate", epoch), config)
             run.record("metrics", epoch=epoch, **trained, **tested)

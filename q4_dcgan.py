@@ -24,7 +24,7 @@ from typing import Literal
 
 import torch
 
-from common.data import batch_indices, load_fashion_mnist, shift, to_unit_range
+from common.data import load_fashion_mnist, shift, to_unit_range
 from common.gan import figures as gan_figures
 from common.gan.averages import MovingAverage, look_ahead
 from common.gan.networks import PRECISIONS, Critic, Generator, initialize
@@ -38,6 +38,7 @@ from common.gan.results import (
 )
 from common.losses import discriminator_losses, non_saturating_loss
 from common.run import Run, require_finite
+from common.run.batches import batch_indices
 from common.run.cli import launch, require_range, resolve_device
 from common.schedule import linear_decay
 
@@ -146,7 +147,7 @@ def train_step(
     parts = discriminator_losses(*discriminator(real, fake.detach()).chunk(2))
     optimizers[1].zero_grad()
     parts["discriminator"].backward()
-    require_finite(step, discriminator.parameters(), **parts)
+    require_finite(discriminator.parameters(), **parts)
     optimizers[1].step()
 
     discriminator.requires_grad_(False)
@@ -154,7 +155,7 @@ def train_step(
     discriminator.requires_grad_(True)
     optimizers[0].zero_grad()
     loss.backward()
-    require_finite(step, generator.parameters(), generator=loss)
+    require_finite(generator.parameters(), generator=loss)
     optimizers[0].step()
     return {**parts, "generator": loss}
 

@@ -21,7 +21,7 @@ from typing import Literal
 
 import torch
 
-from common.data import batch_indices, load_fashion_mnist, to_unit_range
+from common.data import load_fashion_mnist, to_unit_range
 from common.gan import figures as gan_figures
 from common.gan.averages import MovingAverage
 from common.gan.critic_gradients import critic_gradients
@@ -35,6 +35,7 @@ from common.gan.results import (
     write_results,
 )
 from common.run import Run, require_finite
+from common.run.batches import batch_indices
 from common.run.cli import launch, require_range, resolve_device
 from common.schedule import linear_decay
 
@@ -100,7 +101,7 @@ def critic_step(
     """Algorithm 1, lines 4-9, for a batch of real and one of fake images, each [B, 1, 28, 28]."""
     weight = torch.rand(len(real), generator=rng, device=real.device)  # one epsilon per image
     parts = critic_gradients(critic, real, fake, weight, config.penalty_weight)
-    require_finite(step, critic.parameters(), **parts)
+    require_finite(critic.parameters(), **parts)
     optimizer.step()
     return parts
 
@@ -114,7 +115,7 @@ def generator_step(
     optimizer.zero_grad()
     loss.backward()
     critic.requires_grad_(True)
-    require_finite(step, generator.parameters(), generator=loss)
+    require_finite(generator.parameters(), generator=loss)
     optimizer.step()
     return loss
 

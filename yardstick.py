@@ -22,7 +22,7 @@ from typing import Literal
 import torch
 from torch.nn.functional import conv2d, cross_entropy
 
-from common.data import Split, batch_indices, load_fashion_mnist, shift, to_uint8, to_unit_range
+from common.data import Split, load_fashion_mnist, shift, to_uint8, to_unit_range
 from common.quality import figures as quality_figures
 from common.quality.classifier import FashionClassifier
 from common.quality.distances import N_SAMPLES, SEEDS, score, with_spread
@@ -76,21 +76,17 @@ def train(run: Run, classifier: FashionClassifier, optimizer: torch.optim.Optimi
     """Train on shifted images to the end of `--epochs`; mirrored ones stay out: all shoes point to the left."""
     config, n = run.config, len(data.images)
     per_epoch = -(-n // config.batch_size)
-    total = config.epochs * per_epoch
-    batches = batch_indices(n, config.batch_size, config.seed, run.step, run.device)
-    for step in run.steps(total, per_epoch, config.batch_size):
-        optimizer.param_groups[0]["lr"] = one_cycle(step, total, config.lr)
-        chosen = next(batches)
-        x = to_unit_range(shift(data.images[chosen], run.rng("train", step)))
-        loss = cross_entropy(classifier(x), data.labels[chosen])
+    for step, indices, epoch, ends_epoch, _ in run.batches(n, config.batch_size, config.epochs):
+        optimizer.param_groups[0]["lr"] = one_cycle(step, config.epochs * per_epoch, config.lr)
+        x = to_unit_range(shift(data.images[indices], run.rng("train", step)))
+        loss = cross_entropy(classifier(x), data.labels[indices])
         optimizer.zero_grad()
         loss.backward()
-        require_finite(step, classifier.parameters(), loss=loss)
+        require_finite(classifier.parameters(), loss=loss)
         optimizer.step()
         run.record("losses", step=step, loss=loss)
 
-        if (step + 1) % per_epoch == 0:
-            epoch = (step + 1) // per_epoch
+        if ends_epoch:
             row = {
                 "loss": run.rows("losses")["loss"].tail(per_epoch).mean(),
                 "test_accuracy": accuracy(classifier, test),

@@ -26,8 +26,9 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from common.data import RAW, batch_indices, load_fashion_mnist, to_unit_range, torchvision_datasets
+from common.data import RAW, load_fashion_mnist, to_unit_range, torchvision_datasets
 from common.losses import kl_to_standard_normal, reparameterize
+from common.run.batches import batch_indices
 from common.run.cli import launch, require_range
 from common.vae.network import VAE
 from q3_vae_svm import Config as Q3

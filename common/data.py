@@ -7,7 +7,6 @@ Nothing is ever unpacked to disk, so no later run can trust a half-written file.
 import gzip
 import hashlib
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +14,6 @@ from types import ModuleType
 import numpy as np
 import torch
 
-from common.run import rng_for
 from common.run.cli import BadInput
 from common.run.files import write_file
 
@@ -114,23 +112,6 @@ def torchvision_datasets() -> ModuleType:
             torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         import torchvision.datasets
     return torchvision.datasets
-
-
-def epoch_order(n: int, seed: int, epoch: int, device: torch.device | str = "cpu") -> torch.Tensor:
-    """The order of `n` images in an epoch, int64 [n]: a permutation that is a pure function of `(seed, epoch)`."""
-    return torch.randperm(n, generator=rng_for(seed, "order", epoch)).to(device)
-
-
-def batch_indices(n: int, batch_size: int, seed: int, first_step: int, device: torch.device | str = "cpu") -> Iterator:
-    """Index tensors of one batch after another, from `first_step` on without end; the last of an epoch may be shorter.
-
-    Step `s` is batch `s % ceil(n / batch_size)` of epoch `s // ceil(n / batch_size)`.
-    """
-    per_epoch = -(-n // batch_size)
-    epoch, skip = divmod(first_step, per_epoch)
-    while True:
-        yield from epoch_order(n, seed, epoch, device).split(batch_size)[skip:]
-        epoch, skip = epoch + 1, 0
 
 
 def to_unit_range(images: torch.Tensor) -> torch.Tensor:

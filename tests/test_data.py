@@ -14,14 +14,13 @@ import torch
 from common import data
 from common.data import (
     RAW,
-    batch_indices,
     draw_labelled,
-    epoch_order,
     load_fashion_mnist,
     shift_and_flip,
     to_unit_range,
 )
 from common.run import rng_for
+from common.run.batches import batch_indices, epoch_order
 from common.run.cli import BadInput
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -55,7 +55,7 @@ def main(config: Config) -> dict[str, torch.Tensor]:
                 loss = loss * float("nan")
             optimizer.zero_grad()
             loss.backward()
-            require_finite(step, network.parameters(), loss=loss)
+            require_finite(network.parameters(), loss=loss)
             optimizer.step()
             run.record("losses", step=step, loss=loss)
             if step == config.signal_at and not run.continued:

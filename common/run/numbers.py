@@ -19,20 +19,19 @@ def first_non_finite(value: Any, name: str = "") -> str | None:
     return None
 
 
-def require_finite(step: int, parameters: Iterable[torch.Tensor], **losses: torch.Tensor) -> None:
+def require_finite(parameters: Iterable[torch.Tensor], **losses: torch.Tensor) -> None:
     """Stop before an optimizer's step if a loss or a gradient is NaN or infinite.
 
     Args:
-        step: named in the message.
         parameters: those about to be changed; their `.grad` is looked at.
         losses: the parts of the loss, 0-d tensors.
 
     Raises:
-        TrainingFailed: names the step and every part of the loss.
+        TrainingFailed: names every part of the loss; a `Run` adds the step.
     """
     gradient_norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     parts = {**losses, "gradient norm": gradient_norm}
     values = torch.stack([value.detach().float() for value in parts.values()])
     if not bool(values.isfinite().all()):
         said = ", ".join(f"{name} {value:g}" for name, value in zip(parts, values.tolist(), strict=True))
-        raise TrainingFailed(f"step {step}: not finite ({said}); the weights before it are kept; try a smaller --lr")
+        raise TrainingFailed(f"not finite ({said}); the weights before it are kept; try a smaller --lr")

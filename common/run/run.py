@@ -22,6 +22,7 @@ import torch
 from tqdm import tqdm
 
 from common.run import checkpoints, files
+from common.run.batches import Batch, batch_indices
 from common.run.cli import BadInput, TrainingFailed, resolve_device
 from common.run.environment import environment
 from common.run.files import write_file
@@ -63,6 +64,7 @@ class Run:
         self._signal, self._changed, self._saved, self._trusted = 0, False, time.monotonic(), None
         self._pending: list[tuple[dict[str, Any], str]] = []
         self._bar: tqdm | None = None
+        self._in_step = False
         self._former_handlers: dict[int, Any] = {}
 
     # Entering and leaving.
@@ -89,6 +91,8 @@ class Run:
         try:
             if self._bar is not None:
                 self._bar.close()
+            if isinstance(fault, TrainingFailed) and self._in_step:
+                fault.args = (f"step {self.step}: {fault}",)
             if fault is None:
                 self.save()
                 self.stop_if_asked()  # a signal that came after the last step
@@ -110,7 +114,9 @@ class Run:
         self._progress = (time.monotonic(), self.step, total, images_per_step)
         while self.step < total:
             start = time.monotonic()
+            self._in_step = True
             yield self.step
+            self._in_step = False
             self.step += 1
             self.seconds += time.monotonic() - start
             self._changed = True
@@ -118,6 +124,15 @@ class Run:
             if self.step % per_epoch == 0:
                 self.save()
             self.stop_if_asked()
+
+    def batches(self, n: int, batch_size: int, epochs: int) -> Iterator[Batch]:
+        """Yield the batches still to do of `epochs` passes over `n` images, in an order that the seed decides."""
+        per_epoch = -(-n // batch_size)
+        total = epochs * per_epoch
+        indices = batch_indices(n, batch_size, self.config.seed, self.step, self.device)
+        for step in self.steps(total, per_epoch, batch_size):
+            epoch, position = divmod(step, per_epoch)
+            yield Batch(step, next(indices), epoch + 1, position == per_epoch - 1, step / total)
 
     def stop_if_asked(self) -> None:
         """Between pieces of long work: save every minute; after SIGINT or SIGTERM save and exit with 130 or 143."""

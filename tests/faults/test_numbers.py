@@ -56,11 +56,11 @@ def poison_gradient(module, value, ripe):
     """One number of one gradient, of a GAN the generator's; all losses are finite."""
     original = module.require_finite
 
-    def check(step, parameters, **losses):
+    def check(parameters, **losses):
         parameters = list(parameters)
         if module.__name__ == "q3_vae_svm" or any(name.startswith("generator") for name in losses):
             spoilt(parameters[-1].grad, value, ripe)
-        original(step, parameters, **losses)
+        original(parameters, **losses)
 
     module.require_finite = check
 

@@ -28,14 +28,20 @@ def every_step(monkeypatch):
 
 
 def stop_before(monkeypatch, step):
-    """Let the run die just before a step's update, as a kill would make it."""
-    original = toy_script.require_finite
+    """Let the run die in this step, after its loss and before its update, as a kill would make it."""
+    original, rng = toy_script.require_finite, Run.rng
+    now = []
 
-    def check(now, *arguments, **losses):
-        if now == step:
+    def follow(self, stream, at):
+        now[:] = [at]
+        return rng(self, stream, at)
+
+    def check(*arguments, **losses):
+        if now == [step]:
             raise Stop
-        original(now, *arguments, **losses)
+        original(*arguments, **losses)
 
+    monkeypatch.setattr(Run, "rng", follow)
     monkeypatch.setattr(toy_script, "require_finite", check)
 
 
