@@ -33,20 +33,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import q4_dcgan
 import q4_wgan_gp
-from common.data import Split
+from common.data import draw_offsets, to_unit_range
+from common.gan import results
 from common.gan.critic_gradients import critic_gradients
 from common.gan.networks import SLOPE, Critic, Generator, initialize
 from common.losses import discriminator_losses, gradient_penalty, non_saturating_loss
-from common.run import Run
-from common.run.cli import launch, require_range
+from common.run import Guard, Run
+from common.run.cli import configured, launch, require_range
+from common.run.graphs import Graphed
 from common.run.run import CHECKPOINT_SECONDS
-from studies.gan_seeds import SETTINGS
 
 BATCH, CRITIC_STEPS, LATENT = 50, 5, 128
-SCRIPTS = {  # module, names of its step functions
-    "wgan_gp": (q4_wgan_gp, ("fakes_for", "critic_step", "generator_step")),
-    "dcgan": (q4_dcgan, ("train_step",)),
-}
+GUARD = Guard("cpu")
+SCRIPTS = {"wgan_gp": q4_wgan_gp, "dcgan": q4_dcgan}
 
 
 @dataclass(frozen=True)
@@ -74,8 +73,8 @@ class Side:
         width, batch_norm: of the generator, and of the critic where its width is not given.
         fast: channels-last memory and fused Adam.
         batch, critic_steps: images of a step, critic steps of an iteration of WGAN-GP.
-        reach: of the shifts of what a DCGAN's discriminator sees [pixels].
-        detail, modulation: of the generator.
+        max_shift: of the shifts of what a DCGAN's discriminator sees [pixels].
+        detail, self_modulation: of the generator.
         critic_width: of the critic.
     """
 
@@ -86,15 +85,15 @@ class Side:
         fast: bool,
         batch: int = BATCH,
         critic_steps: int = CRITIC_STEPS,
-        reach: int = 0,
+        max_shift: int = 0,
         detail: int = 0,
-        modulation: int = 0,
+        self_modulation: int = 0,
         critic_width: int | None = None,
     ) -> None:
         torch.manual_seed(0)
-        self.reach = reach
+        self.max_shift = max_shift
         self.generator, self.critic = (
-            Generator(width, LATENT, batch_norm, detail, modulation),
+            Generator(width, LATENT, batch_norm, detail, self_modulation),
             Critic(critic_width or width, batch_norm),
         )
         betas = (0.5, 0.999) if batch_norm else (0.5, 0.9)
@@ -107,7 +106,9 @@ class Side:
             for network in (self.generator, self.critic)
         )
         rng = self.rng = torch.Generator().manual_seed(1)
-        self.real = torch.rand(critic_steps, batch, 1, 28, 28, generator=rng)
+        self.players = results.Players(self.generator, self.critic, self.g_optimizer, self.c_optimizer)
+        self.images = torch.randint(256, (critic_steps, batch, 1, 28, 28), generator=rng).to(torch.uint8)
+        self.real = to_unit_range(self.images)
         self.noise = torch.randn(critic_steps + 1, batch, LATENT, generator=rng)
         self.weight = torch.rand(critic_steps, batch, generator=rng)
 
@@ -149,9 +150,8 @@ def fast_wgan(side: Side) -> torch.Tensor:
     with torch.no_grad():
         fakes = side.generator(side.noise[:-1].flatten(0, 1)).split(len(side.real[0]))
     for i in range(len(side.real)):
-        parts = critic_gradients(side.critic, side.real[i], fakes[i], side.weight[i], 10.0)
-        side.c_optimizer.step()
-    loss = q4_wgan_gp.generator_step(side.generator, side.critic, side.g_optimizer, side.noise[-1], 0)
+        parts = q4_wgan_gp.critic_step(side.players, GUARD, 10.0, side.images[i], fakes[i], side.weight[i])
+    loss = q4_wgan_gp.generator_step(side.players, GUARD, side.noise[-1])["generator"]
     return torch.stack([parts["critic"], loss.detach()])
 
 
@@ -173,9 +173,8 @@ def textbook_dcgan(side: Side) -> torch.Tensor:
 
 def fast_dcgan(side: Side) -> torch.Tensor:
     """The script's iteration."""
-    optimizers = side.g_optimizer, side.c_optimizer
-    inputs = side.real[0], side.noise[0], side.rng
-    losses = q4_dcgan.train_step(side.generator, side.critic, optimizers, *inputs, 0, side.reach)
+    offsets = [draw_offsets(len(side.images[0]), side.rng, side.max_shift) for _ in range(2)]
+    losses = q4_dcgan.train_step(side.players, GUARD, side.images[0], side.noise[0], *offsets, side.max_shift)
     return torch.stack([losses["discriminator"], losses["generator"]]).detach()
 
 
@@ -258,12 +257,12 @@ def settings_cost(name: str, step: Callable, batch_norm: bool, repeats: int) -> 
 
     Of the steps alone, which alternate; those of the defaults are with shifted images, which a run begins without.
     """
-    module, differing = SETTINGS[f"{name}_paper"]
-    configs = module.Config(**differing), module.Config()
+    module = SCRIPTS[name]
+    configs = configured(module.Config, module.RECIPES, recipe="papers"), module.Config()
     sides, images = [], []
     for config in configs:
         critic_steps = getattr(config, "critic_steps", 1)
-        extra = [getattr(config, key, 0) for key in ("shift", "detail", "modulation", "discriminator_width")]
+        extra = [getattr(config, key, 0) for key in ("max_shift", "detail", "self_modulation", "discriminator_width")]
         sides.append(Side(config.width, batch_norm, True, config.batch_size, critic_steps, *extra))
         images.append(critic_steps * config.batch_size)
     papers, defaults, _ = compare(step, step, tuple(sides), repeats)
@@ -279,17 +278,17 @@ def settings_cost(name: str, step: Callable, batch_norm: bool, repeats: int) -> 
 def clocked(function: Callable, spans: list[tuple[float, float]]) -> Callable:
     """The function, which notes the start and end of each call."""
 
-    def call(*arguments):
+    def call(*arguments, **constants):
         start = time.perf_counter()
         try:
-            return function(*arguments)
+            return function(*arguments, **constants)
         finally:
             spans.append((start, time.perf_counter()))
 
     return call
 
 
-def whole_epoch(module: ModuleType, steps: tuple[str, ...], config: Config) -> dict:
+def whole_epoch(module: ModuleType, config: Config) -> dict:
     """Cost of a script's epoch of 60,000 images at its defaults, all included, beside that of its bare steps.
 
     The script's `main` trains one epoch of `config.epoch_images`. The loop (steps, data, logging, averaging) is scaled
@@ -299,23 +298,21 @@ def whole_epoch(module: ModuleType, steps: tuple[str, ...], config: Config) -> d
 
     Args:
         module: the script.
-        steps: names of its step functions.
     """
     n, spans, ends = config.epoch_images, [], []
     defaults = module.Config(quality_samples=0)
     critic_steps = getattr(defaults, "critic_steps", 0)
-    load, save = module.load_fashion_mnist, []
+    load, save = results.load_data, []
 
-    def small(*arguments) -> Split:
-        return Split(*(x[:n] for x in vars(load(*arguments)).values()))
+    def small(*arguments) -> results.Data:
+        return results.Data(*(images[:n] for images in load(*arguments)))
 
     first = critic_steps + 2 if critic_steps else 1  # calls of the first iteration
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        for names, kept in ((steps, spans), (("keep_samples", "record_epoch"), ends)):
-            for name in names:
-                stack.enter_context(mock.patch.object(module, name, clocked(getattr(module, name), kept)))
-        stack.enter_context(mock.patch.object(Run, "save", clocked(Run.save, save)))
-        stack.enter_context(mock.patch.object(module, "load_fashion_mnist", small))
+        places = ((Graphed, "__call__", spans), (results, "keep_samples", ends), (module, "record_epoch", ends))
+        for place, name, kept in (*places, (Run, "save", save)):
+            stack.enter_context(mock.patch.object(place, name, clocked(getattr(place, name), kept)))
+        stack.enter_context(mock.patch.object(results, "load_data", small))
         start = time.perf_counter()
         module.main(replace(defaults, epochs=1, out=Path(folder)))
         total = time.perf_counter() - start
@@ -358,7 +355,7 @@ def main(config: Config) -> None:
         }
         result |= {f"{name}_{k}": v for k, v in settings_cost(name, fast, batch_norm, config.repeats).items()}
         if config.epoch_images:
-            result |= {f"{name}_{k}": v for k, v in whole_epoch(*SCRIPTS[name], config).items()}
+            result |= {f"{name}_{k}": v for k, v in whole_epoch(SCRIPTS[name], config).items()}
         if name == "wgan_gp":
             result["matrix_product_gflops"] = round(statistics.median(rates), 1)
             for padding, counted in ((True, ""), (False, "_without_padding")):

@@ -124,20 +124,51 @@ def to_uint8(x: torch.Tensor) -> torch.Tensor:
     return (x.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
-def shift(images: torch.Tensor, generator: torch.Generator, reach: int = 2) -> torch.Tensor:
-    """Move every image by up to `reach` pixels each way, zeros coming in.
+def draw_offsets(n: int, rng: torch.Generator, max_shift: int) -> torch.Tensor:
+    """Independent offsets up and left of `n` images, each uniform on -max_shift ... max_shift: int64 [2, n]."""
+    return torch.randint(-max_shift, max_shift + 1, (2, n), generator=rng, device=rng.device)
+
+
+class _Translate(torch.autograd.Function):
+    """`translate` with its gradient: what comes in is moved back by the same offsets."""
+
+    @staticmethod
+    def forward(ctx, images: torch.Tensor, offsets: torch.Tensor, max_shift: int) -> torch.Tensor:
+        ctx.save_for_backward(offsets)
+        ctx.max_shift = max_shift
+        return _moved(images, offsets, max_shift)
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        (offsets,) = ctx.saved_tensors
+        return _Translate.apply(gradient, -offsets, ctx.max_shift), None, None
+
+
+def _moved(images: torch.Tensor, offsets: torch.Tensor, max_shift: int) -> torch.Tensor:
+    """The window of each padded image [B, 1, H, W] that begins `offsets` [2, B] after its middle one."""
+    b, _, h, w = images.shape
+    padded = torch.nn.functional.pad(images, (max_shift,) * 4)
+    windows = padded.squeeze(1).unfold(1, h, 1).unfold(2, w, 1)  # [B, 2r+1, 2r+1, H, W], a view
+    down, right = offsets + max_shift
+    return windows[torch.arange(b, device=images.device), down, right].unsqueeze(1)
+
+
+def translate(images: torch.Tensor, offsets: torch.Tensor, max_shift: int) -> torch.Tensor:
+    """Move every image by its offsets, zeros coming in; differentiable as often as needed.
 
     Args:
         images: [B, 1, H, W], any type.
+        offsets: pixels up and left, from `draw_offsets`, int64 [2, B], at most `max_shift` in size.
 
     Returns:
-        the same shape and type; each image has its own draw.
+        the same shape and type.
     """
-    b, _, h, w = images.shape
-    padded = torch.nn.functional.pad(images, (reach,) * 4)
-    windows = padded.squeeze(1).unfold(1, h, 1).unfold(2, w, 1)  # [B, 2r+1, 2r+1, H, W], a view
-    down, right = torch.randint(2 * reach + 1, (2, b), generator=generator, device=images.device)
-    return windows[torch.arange(b, device=images.device), down, right].unsqueeze(1)  # [B, 1, H, W]
+    return _Translate.apply(images, offsets, max_shift)
+
+
+def shift(images: torch.Tensor, rng: torch.Generator, max_shift: int = 2) -> torch.Tensor:
+    """`translate` with offsets drawn for each image [B, 1, H, W], any type, of up to `max_shift` pixels each way."""
+    return translate(images, draw_offsets(len(images), rng, max_shift), max_shift)
 
 
 def shift_and_flip(images: torch.Tensor, generator: torch.Generator, reach: int = 2) -> torch.Tensor:

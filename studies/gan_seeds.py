@@ -25,29 +25,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import q4_dcgan
 import q4_wgan_gp
 from common.quality import figures as quality_figures
-from common.run.cli import launch, require
+from common.run.cli import configured, launch, require
 from common.run.files import write_file
 
-SETTINGS = {  # script, and what differs from its defaults
-    "dcgan": (q4_dcgan, {}),
-    "dcgan_paper": (
-        q4_dcgan,
-        {
-            "discriminator_width": 64,
-            "detail": 0,
-            "modulation": 0,
-            "batch_size": 50,
-            "lr": 2e-4,
-            "discriminator_lr": 2e-4,
-            "beta1": 0.5,
-            "decay_from": 1.0,
-            "repeats": 1,
-            "shift": 0,
-            "lookahead": 0,
-        },
-    ),
-    "wgan_gp": (q4_wgan_gp, {}),
-    "wgan_gp_paper": (q4_wgan_gp, {"lr": 1e-4, "decay_from": 1.0, "critic_steps": 5}),
+SETTINGS = {  # script and recipe
+    "dcgan": (q4_dcgan, "ours"),
+    "dcgan_paper": (q4_dcgan, "papers"),
+    "wgan_gp": (q4_wgan_gp, "ours"),
+    "wgan_gp_paper": (q4_wgan_gp, "papers"),
 }
 EPOCHS = (1, 3, 4, 5, 10, 15)  # that are measured
 MEASURED = ["frechet", "kid", "precision", "recall"]
@@ -71,8 +56,8 @@ class Config:
 
 def tables_of(name: str, folder: Path) -> list[Path]:
     """The `quality.csv` of every run of a setting that is there."""
-    script, differing = SETTINGS[name]
-    reference = [] if differing else [script.Config().out / "quality.csv"]
+    script, recipe = SETTINGS[name]
+    reference = [] if recipe == "papers" else [script.Config().out / "quality.csv"]
     return [path for path in (*reference, *sorted(folder.glob(f"{name}_[0-9]*/quality.csv"))) if path.exists()]
 
 
@@ -92,11 +77,12 @@ def main(config: Config) -> None:
     """Train what is not there yet, then gather."""
     for seed in config.seeds:
         for name in config.settings:
-            script, differing = SETTINGS[name]
-            if differing or seed:
-                settings = {"epochs": config.epochs, "precision": config.precision, "seed": seed, **differing}
+            script, recipe = SETTINGS[name]
+            if recipe == "papers" or seed:
+                settings = {"epochs": config.epochs, "precision": config.precision, "seed": seed}
                 settings["sample_epochs"] = tuple(epoch for epoch in EPOCHS if epoch <= config.epochs)
-                script.main(script.Config(**settings, out=config.out / f"{name}_{seed}"))
+                out = config.out / f"{name}_{seed}"
+                script.main(configured(script.Config, script.RECIPES, recipe=recipe, **settings, out=out))
     tables = {name: [pd.read_csv(path) for path in tables_of(name, config.out)] for name in SETTINGS}
     require(any(tables.values()), "--out", config.out, "a folder with runs, from inside the repository")
     table = distances(tables)

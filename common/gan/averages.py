@@ -7,15 +7,19 @@ from torch import nn
 
 
 @torch.no_grad()
-def look_ahead(slow: nn.Module, network: nn.Module, share: float) -> None:
+def look_ahead(slow: nn.Module, network: nn.Module, fraction: float) -> None:
     """A step of lookahead (Zhang et al. 2019, arXiv 1907.08610; for GANs arXiv 2006.14567).
 
     Moves the weights of `slow` by `share` of the way to those of `network`, then sets `network` there; a share of 1
     moves `slow` alone. Optimizer moments and batch-norm statistics stay.
     """
     mine, theirs = list(slow.parameters()), list(network.parameters())
-    torch._foreach_lerp_(mine, theirs, share)
+    torch._foreach_lerp_(mine, theirs, fraction)
     torch._foreach_copy_(theirs, mine)
+
+
+def _tensors(network: nn.Module) -> list[torch.Tensor]:
+    return [*network.parameters(), *network.buffers()]
 
 
 class MovingAverage:
@@ -23,25 +27,29 @@ class MovingAverage:
 
     Args:
         network: the one to follow.
-        decay: share of the average that stays at each update; early on (1 + n) / (warm_up + n) if that is less.
-        warm_up: the average then remembers about the last n / warm_up of n updates.
+        decay: fraction of the average that stays at each update, at most.
     """
 
-    def __init__(self, network: nn.Module, decay: float, warm_up: int = 10) -> None:
+    def __init__(self, network: nn.Module, decay: float) -> None:
         self.network = copy.deepcopy(network).requires_grad_(False)
-        self.decay, self.warm_up, self.updates = decay, warm_up, 0
+        self.decay, self.updates = decay, 0
 
     @torch.no_grad()
-    def update(self, network: nn.Module) -> None:
-        """Move the average towards the network's present weights."""
-        decay = min(self.decay, (1 + self.updates) / (self.warm_up + self.updates))
+    def update(self, network: nn.Module, warm_up: int = 10) -> None:
+        """Move the average towards the network's present weights.
+
+        Args:
+            warm_up: after n updates the decay is at most (1 + n) / (warm_up + n), so that the average remembers about
+                the last n / warm_up of them.
+        """
+        decay = min(self.decay, (1 + self.updates) / (warm_up + self.updates))
         self.updates += 1
-        torch._foreach_lerp_(list(self.network.parameters()), list(network.parameters()), 1 - decay)
-        for mine, theirs in zip(self.network.buffers(), network.buffers(), strict=True):
-            if mine.is_floating_point():
-                mine.lerp_(theirs, 1 - decay)
-            else:
-                mine.copy_(theirs)
+        pairs = list(zip(_tensors(self.network), _tensors(network), strict=True))
+        moving = [pair for pair in pairs if pair[0].is_floating_point()]
+        counts = [pair for pair in pairs if not pair[0].is_floating_point()]
+        torch._foreach_lerp_(*map(list, zip(*moving, strict=True)), 1 - decay)
+        if counts:
+            torch._foreach_copy_(*map(list, zip(*counts, strict=True)))
 
     def state_dict(self) -> dict:
         """The averaged weights and the number of updates."""

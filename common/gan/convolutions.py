@@ -92,7 +92,7 @@ def convolve(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = 
 def transpose(g: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """W^T g, the adjoint: g [B, C, H, H], weight [C, C_in, 5, 5] -> [B, C_in, 2H, 2H], from H = 4 [B, C_in, 7, 7]."""
     size, channels = 7 if g.shape[2] == 4 else 2 * g.shape[2], weight.shape[1]
-    if channels == 1:
+    if channels == 1 and g.device.type == "cpu":
         # A row of the product holds what one position of g adds to 25 pixels; fold adds up the overlaps.
         added = g.permute(0, 2, 3, 1).flatten(1, 2) @ weight.flatten(1)  # [B, H H, 25]
         return fold(added.transpose(1, 2), (size, size), TAPS, padding=PADDING, stride=STRIDE)

@@ -20,6 +20,8 @@ from torch.nn.functional import leaky_relu_
 from common.gan.convolutions import convolve, transpose, weight_gradient
 from common.gan.networks import SLOPE, Critic, channels_first, computed_in, pixels_first
 
+TINY = 1e-30  # takes the place of a smaller |g|; its inverse times any factor of the penalty is still a float32
+
 
 @torch.no_grad()
 def critic_gradients(
@@ -52,7 +54,7 @@ def critic_gradients(
     value = flat @ w[0] + critic.linear.bias  # [3B]
 
     # Backward to the activations: the loss of a real image is -f / B, of a fake one f / B; for the penalty, f itself.
-    sign = w.new_tensor([-1 / b, 1 / b, 1.0]).repeat_interleave(b).unsqueeze(1)  # [3B, 1]
+    sign = torch.cat([w.new_full((b, 1), value) for value in (-1 / b, 1 / b, 1.0)])  # [3B, 1]
     delta = (sign * w).to(dtype).view(3 * b, 4, 4, -1).permute(0, 3, 1, 2)
     deltas = [delta] * 3
     for l in (2, 1, 0):
@@ -63,7 +65,7 @@ def critic_gradients(
 
     # The penalty, and its derivative v carried forward; 0 where g is 0.
     norm = torch.linalg.vector_norm(gradient.flatten(1), dim=1)  # [B]
-    factor = 2 * penalty_weight / b * (norm - 1) / norm.clamp(min=torch.finfo(norm.dtype).tiny)
+    factor = 2 * penalty_weight / b * (norm - 1) / norm.clamp(min=TINY)
     u = (factor.view(-1, 1, 1, 1) * gradient).to(dtype)
     for l, layer in enumerate(critic.convolutions):
         h[l][2 * b :] = u  # takes the place of the interpolated images' h, which is needed no more

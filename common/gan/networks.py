@@ -7,7 +7,7 @@ from torch.nn.functional import conv2d, leaky_relu_, linear, relu_
 from common.gan.convolutions import Convolve, Transpose
 
 SLOPE = 0.2  # of LeakyReLU below zero
-PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}  # of convolutions in training; None is that of the input
+PRECISIONS = {"float32": None, "tf32": None, "bfloat16": torch.bfloat16}  # of convolutions; None: that of the input
 
 
 class ModulatedBatchNorm(nn.Module):
@@ -145,6 +145,17 @@ def pixels_first(weight: torch.Tensor) -> torch.Tensor:
 def channels_first(weight: torch.Tensor) -> torch.Tensor:
     """The inverse of `pixels_first`."""
     return weight.view(16, -1).T.reshape(1, -1)
+
+
+def prepare(network: Generator | Critic, device: torch.device, precision: str) -> None:
+    """Draw the weights and move the network to its device, channels-last in memory; `precision` is of training.
+
+    On MPS memory stays channels-first: batch norm's gradients are wrong there in channels-last (PyTorch issue 175189).
+    """
+    initialize(network)
+    network.precision = PRECISIONS[precision]
+    layout = torch.contiguous_format if device.type == "mps" else torch.channels_last
+    network.to(device, memory_format=layout)
 
 
 def initialize(network: nn.Module) -> None:

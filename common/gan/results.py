@@ -3,7 +3,7 @@
 import io
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,34 +13,36 @@ from common import figures
 from common.data import load_fashion_mnist, to_uint8, to_unit_range
 from common.gan import figures as gan_figures
 from common.gan.averages import MovingAverage
-from common.gan.networks import Generator
+from common.gan.networks import Critic, Generator
 from common.quality import classifier, distances
 from common.quality import figures as quality_figures
 from common.run import Run, rng_for
-from common.run.cli import BadInput, require, require_range
+from common.run.cli import BadInput
 from common.run.files import write_file
 
 GRID, HELD_OUT, STORED = 100, 4000, 10_000
 
 
-def check_config(config: Any) -> None:
-    """The checks that both scripts' settings share; raises `BadInput`."""
-    require_range("--epochs", config.epochs, 1, 10_000, "a whole number")
-    require_range("--batch-size", config.batch_size, 2, 60_000, "a whole number")
-    require_range("--lr", config.lr, 1e-9, 1)
-    require_range("--beta1", config.beta1, 0, 0.9999)
-    require_range("--beta2", config.beta2, 0, 0.999999)
-    require_range("--decay-from", config.decay_from, 0, 1)
-    require_range("--width", config.width, 1, 1024, "a whole number")
-    require_range("--latent-dim", config.latent_dim, 1, 4096, "a whole number")
-    require_range("--ema-decay", config.ema_decay, 0, 0.999999)
-    distances.check_sample_size(config.quality_samples)
-    require_range("--sample", config.sample, 0, 100_000, "a whole number")
-    require_range("--seed", config.seed, 0, 2**63 - 1, "a whole number")
-    for epoch in config.sample_epochs:
-        require(
-            1 <= epoch <= config.epochs, "--sample-epochs", epoch, f"epochs from 1 to --epochs, here {config.epochs}"
-        )
+class Players(NamedTuple):
+    """Both networks of a GAN and their optimizers; `critic` is a DCGAN's discriminator."""
+
+    generator: Generator
+    critic: Critic
+    generator_optimizer: torch.optim.Optimizer
+    critic_optimizer: torch.optim.Optimizer
+
+
+class Data(NamedTuple):
+    """Images uint8 [N, 1, 28, 28]: those to train on, on the run's device, and others that are held out."""
+
+    train: torch.Tensor
+    held_out: torch.Tensor
+
+
+def load_data(config: Any, device: torch.device) -> Data:
+    """The training and the test images; with `--selection` parts of the training images take the place of both."""
+    splits = ("fit", "validation") if config.selection else ("train", "test")
+    return Data(*(load_fashion_mnist(split, device).images for split in splits))
 
 
 def sample_epochs(config: Any) -> list[int]:
@@ -84,12 +86,10 @@ def critic_values(critic: nn.Module, images: torch.Tensor) -> torch.Tensor:
     return values
 
 
-def held_out_values(
-    run: Run, critic: nn.Module, generator: Generator, train: torch.Tensor, test: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The critic's values of training images, of as many held-out test images, and of fresh fakes, each [4000]."""
-    fake = draw(generator, noise_for(run, "held out", HELD_OUT)).to(run.device)
-    return tuple(critic_values(critic, images) for images in (train[:HELD_OUT], test[:HELD_OUT], fake))
+def held_out_values(run: Run, players: Players, data: Data) -> tuple[torch.Tensor, ...]:
+    """The critic's values of training images, of as many held-out images, and of fresh fakes, each [4000]."""
+    fake = draw(players.generator, noise_for(run, "held out", HELD_OUT)).to(run.device)
+    return tuple(critic_values(players.critic, x) for x in (data.train[:HELD_OUT], data.held_out[:HELD_OUT], fake))
 
 
 def measure_quality(run: Run, epoch: int, generator: Generator, average: MovingAverage) -> None:
@@ -121,7 +121,7 @@ def compare_with_training_images(run: Run, samples: torch.Tensor) -> None:
     quality_figures.memorisation(to_unit_range(samples[:10]), to_unit_range(images), named, path)
 
 
-def write_results(run: Run, generator: Generator, average: MovingAverage) -> None:
+def write_results(run: Run, generator: Generator, average: MovingAverage, data: Data) -> None:
     """Write `generator.pt`, `samples.npz` and every figure that both scripts share."""
     config, folder = run.config, run.folder
     stored = {
@@ -140,8 +140,7 @@ def write_results(run: Run, generator: Generator, average: MovingAverage) -> Non
         compare_with_training_images(run, samples)
         quality_figures.quality(run.rows("quality"), folder / "quality.png")
 
-    real = load_fashion_mnist("train").images[:GRID]
-    figures.image_grid(to_unit_range(real), 10, folder / "real.png", "Real training images")
+    figures.image_grid(to_unit_range(data.train[:GRID].cpu()), 10, folder / "real.png", "Real training images")
     for epoch in sample_epochs(config):
         title = f"Epoch {epoch}, averaged weights, fixed noise"
         figures.image_grid(_kept(run, epoch), 10, folder / f"fake_epoch_{epoch:02d}.png", title)

@@ -7,13 +7,16 @@ import contextlib
 import io
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
 import tyro
 
 T = TypeVar("T")
+Recipes = Mapping[str, Callable[[Any], dict[str, Any]]]
+"""Of each recipe the settings that take the place of the defaults; they may depend on a config, on its target, say."""
 
 
 class BadInput(Exception):
@@ -24,24 +27,42 @@ class TrainingFailed(Exception):
     """Training cannot go on; the message is one line that names the step and the values."""
 
 
-def parse(config_class: type[T], description: str, arguments: Sequence[str] | None = None) -> T:
+def configured(config_class: type[T], recipes: Recipes, recipe: str, **changes: Any) -> T:
+    """The config of a recipe with some settings changed, as flags would change them."""
+    plain = config_class(**changes)
+    return config_class(**{**recipes[recipe](plain), "recipe": recipe, **changes})
+
+
+def parse(
+    config_class: type[T], description: str, arguments: Sequence[str] | None = None, recipes: Recipes | None = None
+) -> T:
     """Read flags into a config.
 
     Args:
         config_class: a frozen dataclass; field docstrings are the help texts, `__post_init__` raises `BadInput`.
         description: shown above the flags in `--help`; a script passes its docstring.
         arguments: flags, by default those of the process.
+        recipes: sets of defaults; the config then has a field `recipe`, and its flag chooses one.
 
     Raises:
         BadInput: a flag is unknown, misspelt or has an impossible value.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    printed = io.StringIO()
+    chosen = re.search(r"--recipe[= ](\S+)", " ".join(arguments))
+    if not recipes or not chosen or chosen[1] not in recipes:
+        return _read(config_class, description, arguments)
+    asked = [argument for argument in arguments if argument not in ("-h", "--help")]
+    values = recipes[chosen[1]](_read(config_class, description, asked))
+    return _read(config_class, description, arguments, replace(config_class(), **values))
+
+
+def _read(config_class: type[T], description: str, arguments: Sequence[str], default: T | None = None) -> T:
+    printed, settings = io.StringIO(), {"description": description, "config": (tyro.conf.FlagCreatePairsOff,)}
+    if default is not None:
+        settings["default"] = default
     try:
         with contextlib.redirect_stderr(printed):
-            return tyro.cli(
-                config_class, description=description, args=arguments, config=(tyro.conf.FlagCreatePairsOff,)
-            )
+            return tyro.cli(config_class, args=arguments, **settings)
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
@@ -66,13 +87,13 @@ def _one_line(box: str) -> str:
     return f"{message.rstrip('.')}; see --help"
 
 
-def launch(config_class: type[T], main: Callable[[T], None], description: str) -> None:
+def launch(config_class: type[T], main: Callable[[T], None], description: str, recipes: Recipes | None = None) -> None:
     """Run `main(config)` as a program: every expected fault ends in one line on stderr and its exit code."""
     code, message = 0, ""
     with contextlib.suppress(AttributeError):  # a stream that somebody put in the place of stdout may lack it
         sys.stdout.reconfigure(errors="backslashreplace")  # a folder's name may be no text
     try:
-        main(parse(config_class, description))
+        main(parse(config_class, description, recipes=recipes))
     except BadInput as fault:
         code, message = 2, str(fault)
     except TrainingFailed as fault:

@@ -7,6 +7,8 @@ import torch
 
 from common.run.cli import TrainingFailed
 
+KEPT = "the weights before it are kept; try a smaller --lr"
+
 
 def first_non_finite(value: Any, name: str = "") -> str | None:
     """The name of the first tensor in a nest of dicts and lists that holds a NaN or an infinity, or None."""
@@ -34,4 +36,4 @@ def require_finite(parameters: Iterable[torch.Tensor], **losses: torch.Tensor) -
     values = torch.stack([value.detach().float() for value in parts.values()])
     if not bool(values.isfinite().all()):
         said = ", ".join(f"{name} {value:g}" for name, value in zip(parts, values.tolist(), strict=True))
-        raise TrainingFailed(f"not finite ({said}); the weights before it are kept; try a smaller --lr")
+        raise TrainingFailed(f"not finite ({said}); {KEPT}")

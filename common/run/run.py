@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -24,13 +24,32 @@ from tqdm import tqdm
 from common.run import checkpoints, files
 from common.run.batches import Batch, batch_indices
 from common.run.cli import BadInput, TrainingFailed, resolve_device
+from common.run.device import configure
 from common.run.environment import environment
 from common.run.files import write_file
+from common.run.guard import Guard
 from common.run.numbers import first_non_finite
 from common.run.rng import rng_for
 
 CHECKPOINT_SECONDS = 60.0
-NOT_IDENTITY = ("out", "fresh", "device", "sample", "sample_epochs", "quality_samples")
+CHECK_STEPS = 50  # between looks at what the guard deferred
+NOT_IDENTITY = ("out", "fresh", "device", "sample", "sample_epochs", "quality_samples", "tensorboard", "recipe")
+
+# What former configurations call otherwise, and what they mean by a setting that they do not have.
+FORMER_NAMES = {"repeats": "echo", "repeats_from": "echo_from", "shift": "max_shift", "modulation": "self_modulation"}
+NEUTRAL = {"selection": False, "ema_late_from": 2 / 3}
+
+
+def under_todays_names(found: dict[str, Any], mine: Iterable[str]) -> dict[str, Any]:
+    """A configuration as a file holds it, in the names of today; a setting it knows nothing of has its neutral value.
+
+    Args:
+        mine: the names of today's settings.
+    """
+    mine = set(mine)
+    former = {old: new for old, new in FORMER_NAMES.items() if new in mine and old not in mine}
+    renamed = {former.get(name, name): value for name, value in found.items() if name not in NOT_IDENTITY}
+    return {**{name: value for name, value in NEUTRAL.items() if name in mine}, **renamed}
 
 
 class Run:
@@ -44,6 +63,7 @@ class Run:
     Attributes:
         folder: where everything is written.
         device: the torch device.
+        guard: takes optimizers' steps, or stops the run where numbers are not finite.
         step: steps done.
         tables: table name -> rows (dicts of plain values); every table becomes `<name>.csv`.
         tensors: small tensors to keep with the run (drawn samples, say), restored on entering.
@@ -58,6 +78,8 @@ class Run:
         self.config, self.script, self.state = config, script, state
         self.folder = Path(config.out)
         self.device = resolve_device(config.device)
+        configure(self.device, getattr(config, "precision", "float32"))
+        self.guard = Guard(self.device)
         self.step, self.seconds, self.continued = 0, 0.0, False
         self.tables: dict[str, list[dict[str, Any]]] = {}
         self.tensors: dict[str, torch.Tensor] = {}
@@ -77,7 +99,8 @@ class Run:
                 checkpoints.remove_all(self._checkpoint_folder)
             else:
                 self._restore()
-            write_file(self.folder / "config.json", _json({"script": self.script, **self._identity}))
+            recipe = {"recipe": self.config.recipe} if hasattr(self.config, "recipe") else {}
+            write_file(self.folder / "config.json", _json({"script": self.script, **recipe, **self._identity}))
             if self.continued:
                 self._write_tables(tell=True)
             for number in (signal.SIGINT, signal.SIGTERM):
@@ -114,12 +137,14 @@ class Run:
         self._progress = (time.monotonic(), self.step, total, images_per_step)
         while self.step < total:
             start = time.monotonic()
-            self._in_step = True
+            self._in_step, self.guard.now = True, self.step
             yield self.step
             self._in_step = False
             self.step += 1
             self.seconds += time.monotonic() - start
             self._changed = True
+            if self.step % CHECK_STEPS == 0:
+                self.guard.check()
             self._bar.update()
             if self.step % per_epoch == 0:
                 self.save()
@@ -171,6 +196,7 @@ class Run:
         """
         if not self._changed:
             return
+        self.guard.check()
         self._settle()
         content = {
             "script": self.script,
@@ -283,6 +309,7 @@ class Run:
     def _differences(self, found: dict[str, Any]) -> str:
         """Every setting in which a found configuration differs from this run's, as text; empty if none does."""
         missing, mine = object(), {"script": self.script, **self._identity}
+        found = under_todays_names(found, mine)
         names = [name for name in {**found, **mine} if found.get(name, missing) != mine.get(name, missing)]
         return ", ".join(f"{n} {_value(found.get(n, '-'))} (now {_value(mine.get(n, '-'))})" for n in names)
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from common.run.cli import parse
-from common.run.run import NOT_IDENTITY
+from common.run.run import NOT_IDENTITY, under_todays_names
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = ("README.md", "REPORT.md")
@@ -79,6 +79,7 @@ def test_reference_results_come_from_committed_code_and_stated_settings(name):
     assert re.fullmatch("[0-9a-f]{12}", environment["commit"]), "run again from committed code"
     module = importlib.import_module(settings.pop("script"))
     defaults = {k: v for k, v in asdict(module.Config()).items() if k not in NOT_IDENTITY}
+    settings = under_todays_names(settings, defaults)
     changed = {k for k, v in json.loads(json.dumps(defaults, default=str)).items() if settings[k] != v}
     # A folder named like its script holds the defaults; any other says in its command what is different.
     assert changed == {k for k in changed if f"--{k.replace('_', '-')}" in environment["command"]}

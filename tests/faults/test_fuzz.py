@@ -232,8 +232,8 @@ def test_checkpoint_without_one_of_its_parts_is_left_out(tmp_path, capsys, key):
 def test_random_bytes_as_generator_are_refused(tmp_path, monkeypatch, name):
     module, draw, proof = importlib.import_module(name), random.Random(0), tmp_path / "executed"
     monkeypatch.setattr("common.figures.image_grid", lambda *_: None)
-    extra = {"detail": 3, "modulation": 4} if name == "q4_dcgan" else {}
-    generator = module.Generator(2, 5, name == "q4_dcgan", **extra)
+    extra = {"detail": 3, "self_modulation": 4} if name == "q4_dcgan" else {}
+    generator = module.Generator(2, 5, name == "q4_dcgan", *extra.values())
     weights = generator.state_dict()
     good = {"shape": generator.shape, "averaged": weights, "raw": weights}
     lame = [{**good, "averaged": part} for part in (None, {}, {"a": 1}, [2], {**weights, "x": torch.ones(1)})]

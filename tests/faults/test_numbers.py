@@ -10,7 +10,8 @@ import torch
 from conftest import REAL
 from driver import outcome, valid_checkpoints
 
-from common.run import checkpoints
+from common.gan import results
+from common.run import checkpoints, guard
 from common.run.numbers import first_non_finite
 
 GOLDEN = Path(__file__).parent.parent / "golden_losses.json"
@@ -18,7 +19,14 @@ STEPS = 6
 # Other vector widths and kernels round sums otherwise. Measured, the processor's best against none
 # (ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41): at most 2.8e-6 of a loss for the DCGAN, whose batch norm
 # divides by the deviation of few images, and 4e-7 for the others. The tolerances are ten to twenty-five times that.
-TOLERANCE = {"q2_gan_lab": 1e-5, "q3_vae_svm": 1e-5, "q4_dcgan": 3e-5, "q4_wgan_gp": 1e-5}
+TOLERANCE = {"q2_gan_lab": 1e-5, "q3_vae_svm": 1e-5, "q4_dcgan": 1e-9, "q4_wgan_gp": 1e-9}
+
+
+def in_float64(module):
+    """The GANs' losses are on record in float64: Adam with beta1 = 0 makes a whole step of the sign of a tiny gradient,
+    which in float32 is rounding, so that processors differ by 5e-3 after three steps."""
+    torch.set_default_dtype(torch.float64)
+    module.to_unit_range = results.to_unit_range = lambda images: images.double() / 255
 
 
 def poison_data(module, value, ripe):
@@ -54,7 +62,8 @@ def poison_loss(module, value, ripe):
 
 def poison_gradient(module, value, ripe):
     """One number of one gradient, of a GAN the generator's; all losses are finite."""
-    original = module.require_finite
+    place = module if hasattr(module, "require_finite") else guard
+    original = place.require_finite
 
     def check(parameters, **losses):
         parameters = list(parameters)
@@ -62,7 +71,7 @@ def poison_gradient(module, value, ripe):
             spoilt(parameters[-1].grad, value, ripe)
         original(parameters, **losses)
 
-    module.require_finite = check
+    place.require_finite = check
 
 
 def spoilt(tensor, value, ripe):
@@ -118,7 +127,9 @@ def first_losses(out):
 @pytest.mark.parametrize("name", REAL)
 def test_first_losses_are_those_on_record(tiny, tmp_path, name):
     """After a change that is meant to alter them, delete their entry and run this test: it writes it, and fails."""
-    assert tiny(name, tmp_path, "--lr", 0.01).code == 0  # large, so that a change of the optimizer shows at once
+    prepare = in_float64 if name.startswith("q4") else None
+    # A large learning rate, so that a change of the optimizer shows at once.
+    assert tiny(name, tmp_path, "--lr", 0.01, prepare=prepare).code == 0
     found = first_losses(tmp_path)
     golden = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
     if name not in golden:

@@ -13,6 +13,7 @@ import pytest
 from conftest import REAL
 from driver import Fault, fail, kill, left_over, outcome, send, valid_checkpoints
 
+from common.gan import results
 from common.run import checkpoints
 
 ERRORS = [
@@ -149,14 +150,15 @@ def test_signal_in_each_script(tiny, unbroken, tmp_path, name, number, code):
 @pytest.mark.parametrize("name", ["q3_vae_svm", "q4_dcgan", "q4_wgan_gp"])
 def test_signal_while_data_are_read_stops_after_the_first_step(tiny, unbroken, tmp_path, name):
     def interrupt(module):
-        load = module.load_fashion_mnist
+        place = module if hasattr(module, "load_fashion_mnist") else results
+        load = place.load_fashion_mnist
 
         def signalled(*arguments):
             os.kill(os.getpid(), signal.SIGTERM)
-            module.load_fashion_mnist = load
+            place.load_fashion_mnist = load
             return load(*arguments)
 
-        module.load_fashion_mnist = signalled
+        place.load_fashion_mnist = signalled
 
     ended = tiny(name, tmp_path, prepare=interrupt)
     assert (ended.code, ended.err) == (143, ""), ended

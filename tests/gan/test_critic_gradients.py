@@ -119,3 +119,15 @@ def test_critic_has_neither_batch_norm_nor_a_bounded_output():
     torch.testing.assert_close(together, alone)
     critic.linear.bias.data += 1000
     assert critic(real).min() > 500
+
+
+@pytest.mark.parametrize("b", [2, 5, 50])
+@pytest.mark.parametrize("penalty_weight", [1.0, 10.0, 100.0, 1e6])
+def test_a_flat_critic_has_finite_gradients_at_every_batch_size_and_weight(b, penalty_weight):
+    critic = Critic(2)
+    for parameter in critic.parameters():
+        torch.nn.init.zeros_(parameter)
+    images = torch.rand(2, b, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    parts = critic_gradients(critic, *images, torch.rand(b), penalty_weight)
+    assert float(parts["penalty"]) == penalty_weight
+    assert all(parameter.grad.isfinite().all() for parameter in critic.parameters())

@@ -208,19 +208,19 @@ def test_lookahead_meets_on_the_way_and_leaves_batch_norm_statistics():
 @pytest.mark.parametrize("warm_up", [10, 20])
 def test_moving_average_follows_its_recursion_and_survives_a_checkpoint(warm_up):
     network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    average = MovingAverage(network, 0.25, warm_up)
+    average = MovingAverage(network, 0.25)
     expected = network[0].weight.detach().clone()
     for n in range(4):
         network[0].weight.data += 1
         network(torch.randn(8, 2))
         decay = min(0.25, (1 + n) / (warm_up + n))
         expected = decay * expected + (1 - decay) * network[0].weight.detach()
-        average.update(network)
+        average.update(network, warm_up)
     torch.testing.assert_close(average.network[0].weight, expected)
     assert average.network[1].num_batches_tracked == 4
-    restored = MovingAverage(network, 0.25, warm_up)
+    restored = MovingAverage(network, 0.25)
     restored.load_state_dict(average.state_dict())
     network[0].weight.data += 1
-    average.update(network)
-    restored.update(network)
+    average.update(network, warm_up)
+    restored.update(network, warm_up)
     assert restored.network[0].weight.equal(average.network[0].weight)

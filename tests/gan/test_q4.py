@@ -12,14 +12,14 @@ import torch
 import q4_dcgan
 import q4_wgan_gp
 from common import figures
-from common.data import shift
+from common.data import draw_offsets, translate
 from common.figures import tile
 from common.gan import figures as gan_figures
 from common.gan import results
 from common.gan.networks import Critic, Generator
 from common.quality import classifier, distances
 from common.quality import figures as quality_figures
-from common.run import checkpoints, run
+from common.run import Guard, checkpoints, run
 from common.run.cli import BadInput
 
 SCRIPTS = {"q4_dcgan": q4_dcgan, "q4_wgan_gp": q4_wgan_gp}
@@ -30,7 +30,6 @@ FIGURES = {"loss_curves.png", "real.png", "progress.png", "progress.gif", "inter
 def drawing_module(request, monkeypatch, small_data):
     """A script that trains on 240 images, with few images in its grids and files."""
     script = SCRIPTS[request.param]
-    monkeypatch.setattr(script, "load_fashion_mnist", small_data)
     monkeypatch.setattr(results, "load_fashion_mnist", small_data)
     monkeypatch.setattr(results, "GRID", 64)
     monkeypatch.setattr(results, "HELD_OUT", 100)
@@ -60,7 +59,7 @@ def tiny(module, out, **changes):
     if module is q4_wgan_gp:
         settings["critic_steps"] = 5
     else:
-        settings |= {"discriminator_width": 2, "lookahead": 5, "repeats_from": 0.5}
+        settings |= {"discriminator_width": 2, "lookahead": 5, "echo_from": 0.5}
     return module.Config(**{**settings, "out": out, **changes})
 
 
@@ -77,9 +76,9 @@ def same(a, b, times=("seconds", "measured_in")):
     return a.equal(b) if isinstance(a, torch.Tensor) else a == b
 
 
-def stop_at_call(monkeypatch, module, call):
+def stop_at_call(monkeypatch, call):
     """Let the run die in its `call`-th check before an optimizer's step."""
-    original, calls = module.require_finite, []
+    original, calls = Guard.step, []
 
     def check(*arguments, **losses):
         calls.append(1)
@@ -87,7 +86,7 @@ def stop_at_call(monkeypatch, module, call):
             raise KeyboardInterrupt
         original(*arguments, **losses)
 
-    monkeypatch.setattr(module, "require_finite", check)
+    monkeypatch.setattr(Guard, "step", check)
 
 
 # 1: before anything; 4: inside the first group of critic steps; 15: about the epoch's end; 20: inside the second epoch.
@@ -97,7 +96,7 @@ def test_resumed_run_equals_an_unbroken_one_bit_for_bit(module, tmp_path, monkey
     config = tiny(module, tmp_path / "b")
     monkeypatch.setattr(run, "CHECKPOINT_SECONDS", -1.0)
     with monkeypatch.context() as patch:
-        stop_at_call(patch, module, call)
+        stop_at_call(patch, call)
         with pytest.raises(KeyboardInterrupt):
             module.main(config)
     module.main(config)
@@ -112,7 +111,7 @@ def test_bfloat16_trains_nearly_alike_keeps_float32_weights_and_continues(module
         if name == "stopped":
             with monkeypatch.context() as patch:
                 patch.setattr(run, "CHECKPOINT_SECONDS", -1.0)
-                stop_at_call(patch, module, 20)
+                stop_at_call(patch, 20)
                 with pytest.raises(KeyboardInterrupt):
                     module.main(config)
         module.main(config)
@@ -130,7 +129,7 @@ def test_measured_run_that_is_resumed_equals_an_unbroken_one(module, small_refer
     config = tiny(module, tmp_path / "b", quality_samples=20)
     monkeypatch.setattr(run, "CHECKPOINT_SECONDS", -1.0)
     with monkeypatch.context() as patch:
-        stop_at_call(patch, module, 20)
+        stop_at_call(patch, 20)
         with pytest.raises(KeyboardInterrupt):
             module.main(config)
     module.main(config)
@@ -209,7 +208,7 @@ def test_the_comparison_sees_a_checkpoint_that_leaves_something_out(module, tmp_
     config = tiny(module, tmp_path / "b")
     with monkeypatch.context() as patch:
         patch.setattr(run, "CHECKPOINT_SECONDS", -1.0)
-        stop_at_call(patch, module, 15)
+        stop_at_call(patch, 15)
         with pytest.raises(KeyboardInterrupt):
             module.main(config)
     load = checkpoints.load
@@ -240,8 +239,8 @@ def test_two_runs_with_one_seed_are_equal_and_with_two_seeds_differ(module, tmp_
 
 def test_sampling_schedule_changes_no_weight_and_only_the_grids(module, tmp_path, monkeypatch):
     module.main(tiny(module, tmp_path / "a"))
-    monkeypatch.setattr(module, "keep_samples", lambda *_: None)
-    monkeypatch.setattr(module, "write_results", lambda *_: None)
+    monkeypatch.setattr(results, "keep_samples", lambda *_: None)
+    monkeypatch.setattr(results, "write_results", lambda *_: None)
     module.main(tiny(module, tmp_path / "b"))
     assert same(newest(tmp_path / "a")["state"], newest(tmp_path / "b")["state"])
 
@@ -320,46 +319,50 @@ def networks(batch_norm):
     return *pair, tuple(torch.optim.SGD(n.parameters(), lr=0.1) for n in pair)
 
 
+def random_images(n):
+    return torch.randint(256, (n, 1, 28, 28), generator=torch.Generator().manual_seed(2)).to(torch.uint8)
+
+
 def weights(network):
     return {name: p.detach().clone() for name, p in network.named_parameters()}
 
 
 def test_wgan_critic_step_leaves_the_generator_alone_and_the_generator_step_the_critic(tmp_path):
     generator, critic, (g_optimizer, c_optimizer) = networks(batch_norm=False)
-    rng, config = torch.Generator().manual_seed(0), q4_wgan_gp.Config(batch_size=4)
+    players, guard = results.Players(generator, critic, g_optimizer, c_optimizer), Guard("cpu")
     with torch.no_grad():
         fake = generator(torch.randn(4, 5))
     before = weights(generator)
-    q4_wgan_gp.critic_step(critic, c_optimizer, torch.rand(4, 1, 28, 28), fake, rng, 0, config)
+    q4_wgan_gp.critic_step(players, guard, 10.0, random_images(4), fake, torch.rand(4))
     assert all(p.grad is None for p in generator.parameters())
     assert same(before, weights(generator))
     before = weights(critic)
     c_optimizer.zero_grad()
-    q4_wgan_gp.generator_step(generator, critic, g_optimizer, torch.randn(4, 5), 0)
+    q4_wgan_gp.generator_step(players, guard, torch.randn(4, 5))
     assert all(p.grad is None for p in critic.parameters())
     assert same(before, weights(critic))
     assert all(p.requires_grad for p in critic.parameters())
     assert all(p.grad.abs().max() > 0 for p in generator.parameters())
 
 
-@pytest.mark.parametrize("reach", [0, 2])
-def test_dcgan_step_gives_each_network_the_gradient_of_its_own_loss(reach):
+@pytest.mark.parametrize("max_shift", [0, 2])
+def test_dcgan_step_gives_each_network_the_gradient_of_its_own_loss(max_shift):
     generator, discriminator, optimizers = networks(batch_norm=True)
-    images, noise, rng = torch.rand(6, 1, 28, 28), torch.randn(6, 5), torch.Generator().manual_seed(1)
-    real, fake = (shift(x, rng, reach) for x in (images, copy.deepcopy(generator)(noise)))
+    images, noise, rng = random_images(6), torch.randn(6, 5), torch.Generator().manual_seed(1)
+    offsets = [draw_offsets(6, rng, max_shift) for _ in range(2)]
+    twin = copy.deepcopy(generator)
+    real, fake = (translate(x, o, max_shift) for x, o in zip((images / 255, twin(noise)), offsets, strict=True))
     parts = q4_dcgan.discriminator_losses(discriminator(real), discriminator(fake.detach()))
     expected = torch.autograd.grad(parts["discriminator"], list(discriminator.parameters()))
-    before, twin = weights(discriminator), copy.deepcopy(generator)
-    rng.manual_seed(1)
-    losses = q4_dcgan.train_step(generator, discriminator, optimizers, images, noise, rng, 0, reach)
+    before = weights(discriminator)
+    players = results.Players(generator, discriminator, *optimizers)
+    losses = q4_dcgan.train_step(players, Guard("cpu"), images, noise, *offsets, max_shift)
     for (name, after), gradient in zip(weights(discriminator).items(), expected, strict=True):
         torch.testing.assert_close(after, before[name] - 0.1 * gradient, msg=name)
     torch.testing.assert_close(losses["discriminator"], parts["discriminator"])
 
     # The generator's loss is that of the updated discriminator on the same images, moved alike.
-    rng.manual_seed(1)
-    shift(images, rng, reach)
-    loss = q4_dcgan.non_saturating_loss(discriminator(shift(twin(noise), rng, reach)))
+    loss = q4_dcgan.non_saturating_loss(discriminator(fake))
     gradients = torch.autograd.grad(loss, list(twin.parameters()))
     torch.testing.assert_close(losses["generator"], loss)
     for (name, after), old, gradient in zip(weights(generator).items(), twin.parameters(), gradients, strict=True):
@@ -390,19 +393,19 @@ def test_bad_input_is_one_line(refuses, tmp_path, name, flags, said):
 
 
 @pytest.mark.parametrize("name, flags", [
-    ("q4_dcgan", ["--shift", "-1"]),
+    ("q4_dcgan", ["--max-shift", "-1"]),
     ("q4_dcgan", ["--shift-from", "1.5"]),
     ("q4_dcgan", ["--discriminator-lr", "0.0"]),
     ("q4_dcgan", ["--discriminator-lr-from", "1.5"]),
-    ("q4_dcgan", ["--repeats", "0"]),
-    ("q4_dcgan", ["--repeats-from", "1.5"]),
+    ("q4_dcgan", ["--echo", "0"]),
+    ("q4_dcgan", ["--echo-from", "1.5"]),
     ("q4_dcgan", ["--lookahead", "-1"]),
     ("q4_dcgan", ["--lookahead-from", "1.5"]),
     ("q4_dcgan", ["--ema-warm-up", "0"]),
     ("q4_dcgan", ["--ema-warm-up-late", "0"]),
     ("q4_dcgan", ["--discriminator-width", "0"]),
     ("q4_dcgan", ["--detail", "-1"]),
-    ("q4_dcgan", ["--modulation", "4097"]),
+    ("q4_dcgan", ["--self-modulation", "4097"]),
     ("q4_wgan_gp", ["--critic-steps", "0"]),
 ])  # fmt: skip
 def test_bad_input_of_one_script_is_one_line(refuses, tmp_path, name, flags):
@@ -411,34 +414,34 @@ def test_bad_input_of_one_script_is_one_line(refuses, tmp_path, name, flags):
 
 
 @pytest.mark.parametrize("drawing_module", ["q4_dcgan"], indirect=True)
-def test_dcgan_changes_its_steps_at_the_stated_shares_of_training(module, tmp_path, monkeypatch):
-    rates, reaches, shares, warm_ups, batches, noises = [], [], [], [], [], []
+def test_dcgan_trains_by_its_schedule(module, tmp_path, monkeypatch):
+    learning_rates, shifts, fractions, warm_ups, batches, noises = [], [], [], [], [], []
     train_step, look_ahead, update = module.train_step, module.look_ahead, module.MovingAverage.update
 
-    def noted_step(generator, discriminator, optimizers, real, noise, *arguments):
-        rates.append(tuple(optimizer.param_groups[0]["lr"] for optimizer in optimizers))
-        reaches.append(arguments[-1])
-        batches.append(float(real.double().sum()))
+    def noted_step(players, guard, images, noise, *offsets, max_shift):
+        learning_rates.append(tuple(optimizer.param_groups[0]["lr"] for optimizer in players[2:]))
+        shifts.append(max_shift)
+        batches.append(float(images.double().sum()))
         noises.append(float(noise.sum()))
-        return train_step(generator, discriminator, optimizers, real, noise, *arguments)
+        return train_step(players, guard, images, noise, *offsets, max_shift)
 
-    def noted_look(slow, network, share):
-        shares.append(share)
-        look_ahead(slow, network, share)
+    def noted_look(slow, network, fraction):
+        fractions.append(fraction)
+        look_ahead(slow, network, fraction)
 
-    def noted_update(average, network):
-        warm_ups.append(average.warm_up)
-        update(average, network)
+    def noted_update(average, network, warm_up):
+        warm_ups.append(warm_up)
+        update(average, network, warm_up)
 
     monkeypatch.setattr(module, "train_step", noted_step)
     monkeypatch.setattr(module, "look_ahead", noted_look)
     monkeypatch.setattr(module.MovingAverage, "update", noted_update)
     settings = {"lr": 2e-3, "discriminator_lr": 1e-3, "discriminator_lr_from": 0.25, "decay_from": 1}
-    settings |= {"shift": 2, "shift_from": 0.75, "lookahead": 4, "lookahead_from": 0.5, "repeats": 3}
+    settings |= {"max_shift": 2, "shift_from": 0.75, "lookahead": 4, "lookahead_from": 0.5, "echo": 3}
     module.main(tiny(module, tmp_path, **settings))  # 24 batches, 12 once and 12 three times
-    assert rates == [(2e-3, 2e-3)] * 6 + [(2e-3, 1e-3)] * 42
-    assert reaches == [0] * 30 + [2] * 18
-    assert shares == [1] * 3 + [0.5] * 9
+    assert learning_rates == [(2e-3, 2e-3)] * 6 + [(2e-3, 1e-3)] * 42
+    assert shifts == [0] * 30 + [2] * 18
+    assert fractions == [1] * 3 + [0.5] * 9
     assert warm_ups == [20] * 24 + [10] * 24
     assert batches[12:] == [batch for batch in batches[12::3] for _ in range(3)]
     assert len(set(batches)) == 24
