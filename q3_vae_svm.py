@@ -13,6 +13,7 @@ latents.png, accuracy.png, confusion.png, config.json, environment.json and chec
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -30,19 +31,22 @@ from common.data import (
     CLASSES,
     Split,
     draw_labelled,
+    draw_offsets,
     load_fashion_mnist,
-    shift_and_flip,
     to_uint8,
     to_unit_range,
+    translate,
 )
 from common.losses import gaussian_reconstruction, kl_to_standard_normal, reparameterize
 from common.quality import distances
-from common.run import Run, require_finite, rng_for
+from common.run import Guard, Run, rng_for
 from common.run.cli import launch, require, require_range, resolve_device
+from common.run.graphs import Graphed, adam, set_learning_rate
 from common.schedule import one_cycle
 from common.vae import figures as vae_figures
 from common.vae.network import VAE
 
+MAX_SHIFT = 2  # pixels by which augmentation moves an image each way
 REFERENCE = {100: 0.570, 600: 0.780, 1000: 0.824, 3000: 0.843}
 
 
@@ -120,16 +124,44 @@ def negative_elbo(vae: VAE, x: torch.Tensor, noise: torch.Tensor, sigma: float) 
 
 
 def train_step(
-    vae: VAE, optimizer: torch.optim.Optimizer, x: torch.Tensor, rng: torch.Generator, config: Config
+    vae: VAE,
+    optimizer: torch.optim.Optimizer,
+    guard: Guard,
+    sigma: float,
+    images: torch.Tensor,
+    offsets: torch.Tensor,
+    mirrored: torch.Tensor,
+    noise: torch.Tensor,
 ) -> dict[str, torch.Tensor]:
-    """One step of Adam on the negative ELBO of a batch x [B, 1, 28, 28]; returns its parts."""
-    noise = torch.randn(len(x), config.latent_dim, generator=rng, device=x.device)
-    parts = negative_elbo(vae, x, noise, config.sigma)
+    """One step of Adam on the negative ELBO of a batch; a function of tensors alone.
+
+    Args:
+        images: uint8 [B, 1, 28, 28].
+        offsets: pixels up and left by which each image moves, int64 [2, B], at most `MAX_SHIFT` in size.
+        mirrored: which images are mirrored, bool [B, 1, 1, 1].
+        noise: standard normal [B, latent_dim].
+
+    Returns:
+        the parts of the negative ELBO, 0-d.
+    """
+    moved = translate(images, offsets, MAX_SHIFT)
+    x = prepare(torch.where(mirrored, moved.flip(3), moved))
+    parts = negative_elbo(vae, x, noise, sigma)
     optimizer.zero_grad()
     parts["negative_elbo"].backward()
-    require_finite(vae.parameters(), **parts)
-    optimizer.step()
+    guard.step(optimizer, **parts)
     return parts
+
+
+def draw_inputs(n: int, rng: torch.Generator, config: Config) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The random inputs of a step with `n` images: offsets, mirrored and noise of `train_step`."""
+    if config.augment:
+        offsets = draw_offsets(n, rng, MAX_SHIFT)
+        mirrored = torch.rand(n, 1, 1, 1, generator=rng, device=rng.device) < 0.5
+    else:
+        offsets = torch.zeros(2, n, dtype=torch.int64, device=rng.device)
+        mirrored = torch.zeros(n, 1, 1, 1, dtype=torch.bool, device=rng.device)
+    return offsets, mirrored, torch.randn(n, config.latent_dim, generator=rng, device=rng.device)
 
 
 @torch.no_grad()
@@ -243,22 +275,21 @@ def accuracy_table(draws: pd.DataFrame) -> pd.DataFrame:
     return table.assign(reference=table["size"].map(REFERENCE))
 
 
-def train(run: Run, vae: VAE, optimizer: torch.optim.Optimizer, data: Split, test: Split) -> None:
-    """Train to the end of `--epochs` and record a row of `metrics.csv` after each epoch."""
-    config, n = run.config, len(data.images)
+def train(
+    run: Run, vae: VAE, optimizer: torch.optim.Optimizer, images: torch.Tensor, test_images: torch.Tensor
+) -> None:
+    """Train on uint8 images [N, 1, 28, 28] to the end of `--epochs`; a row of `metrics.csv` after each epoch."""
+    config, n = run.config, len(images)
     per_epoch = -(-n // config.batch_size)
+    step_on = Graphed(partial(train_step, vae, optimizer, run.guard, config.sigma), (vae, optimizer), run.guard)
     for step, indices, epoch, ends_epoch, _ in run.batches(n, config.batch_size, config.epochs):
-        rng = run.rng("train", step)
-        images = data.images[indices]  # [B, 1, 28, 28]
-        if config.augment:
-            images = shift_and_flip(images, rng)
-        for group in optimizer.param_groups:
-            group["lr"] = one_cycle(step, config.epochs * per_epoch, config.lr)
-        run.record("losses", step=step, **train_step(vae, optimizer, prepare(images), rng, config))
+        set_learning_rate(optimizer, one_cycle(step, config.epochs * per_epoch, config.lr))
+        losses = step_on(images[indices], *draw_inputs(len(indices), run.rng("train", step), config))
+        run.record("losses", step=step, **losses)
 
         if ends_epoch:
             trained = run.rows("losses").tail(per_epoch).drop(columns="step").mean().to_dict()
-            tested = evaluate(vae, test.images, run.rng("evaluate", epoch), config)
+            tested = evaluate(vae, test_images, run.rng("evaluate", epoch), config)
             run.record("metrics", epoch=epoch, **trained, **tested)
             shown = {k: tested[k] for k in ("test_negative_elbo", "test_reconstruction", "test_kl", "active_units")}
             run.report(epoch, config.epochs, negative_elbo=trained["negative_elbo"], **shown)
@@ -295,12 +326,12 @@ def main(config: Config) -> None:
     device = resolve_device(config.device)
     torch.manual_seed(config.seed)
     vae = VAE(config.latent_dim, config.width).to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(vae.parameters(), lr=config.lr, fused=True)
+    optimizer = adam(vae.parameters(), lr=config.lr)
 
     with Run(config, "q3_vae_svm", vae=vae, optimizer=optimizer) as run:
         # Data: no label is used before the VAE is trained.
         data, test = load_fashion_mnist("train", device), load_fashion_mnist("test", device)
-        train(run, vae, optimizer, data, test)
+        train(run, vae, optimizer, data.images, test.images)
 
         # Labels: accuracy of an SVM on the frozen encoder's features.
         train_means, test_means = posterior_means(vae, data.images).cpu(), posterior_means(vae, test.images).cpu()

@@ -171,13 +171,6 @@ def shift(images: torch.Tensor, rng: torch.Generator, max_shift: int = 2) -> tor
     return translate(images, draw_offsets(len(images), rng, max_shift), max_shift)
 
 
-def shift_and_flip(images: torch.Tensor, generator: torch.Generator, reach: int = 2) -> torch.Tensor:
-    """`shift`, then mirror half of the images [B, 1, H, W]; each image has its own draw."""
-    moved = shift(images, generator, reach)
-    mirrored = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device) < 0.5
-    return torch.where(mirrored, moved.flip(3), moved)
-
-
 def draw_labelled(labels: torch.Tensor, n_labels: int, generator: torch.Generator) -> torch.Tensor:
     """Indices of a random labelled subset with equally many images of each class.
 

@@ -16,7 +16,6 @@ from common.data import (
     RAW,
     draw_labelled,
     load_fashion_mnist,
-    shift_and_flip,
     to_unit_range,
 )
 from common.run import rng_for
@@ -171,19 +170,3 @@ def test_draws_are_random_and_not_the_first_of_each_class(train_split):
     chosen = draw_labelled(train_split.labels, 600, rng_for(0, "labelled", 0)).double()
     # The mean of 600 uniform positions in 0..59,999 has a standard deviation of 707.
     assert abs(chosen.mean().item() - 30_000) < 4 * 707
-
-
-def test_shift_and_flip_moves_each_image_by_its_own_draw():
-    images = torch.zeros(4000, 1, 28, 28, dtype=torch.uint8)
-    images[:, 0, 10, 5] = 200
-    moved = shift_and_flip(images, torch.Generator().manual_seed(0))
-    where = moved.squeeze(1).nonzero()
-    assert len(where) == 4000
-    assert moved.dtype == torch.uint8
-    rows, columns = where[:, 1], where[:, 2]
-    assert sorted(rows.unique().tolist()) == [8, 9, 10, 11, 12]
-    assert sorted(columns.unique().tolist()) == [3, 4, 5, 6, 7, 20, 21, 22, 23, 24]
-    counts = torch.stack([rows * 28 + columns]).unique(return_counts=True)[1]
-    assert len(counts) == 50
-    assert counts.min() > 30  # 80 expected of each, standard deviation 9
-    assert counts.max() < 130
