@@ -257,7 +257,7 @@ def measure_quality(run: Run, vae: VAE) -> None:
         shape = run.config.quality_samples, run.config.latent_dim
         z = torch.randn(shape, generator=run.rng("quality", i), device=run.device)
         images = torch.cat([to_uint8(vae.decode(part)) for part in z.split(1000)])
-        rows.append(distances.score(images))
+        rows.append(distances.score(images, run.device))
     vae.train()
     run.record("quality", epoch=run.config.epochs, seconds=run.seconds, **distances.with_spread(rows))
 

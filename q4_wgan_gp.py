@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from common.data import to_unit_range
+from common.data import draw_offsets, to_unit_range, translate
 from common.gan import figures, recipes, results
 from common.gan.averages import MovingAverage
 from common.gan.critic_gradients import critic_gradients
@@ -53,6 +53,20 @@ class Config(recipes.Common):
     """Channels of the critic's first layer and of the generator's last inner one; the MNIST experiment's value."""
     latent_dim: int = 128
     """Dimensions of the noise z ~ N(0, I); the MNIST experiment's value."""
+    critic_lr: float = 0.0
+    """The critic's learning rate at its peak; 0 is --lr, as in the paper."""
+    batch_norm: bool = False
+    """Batch norm in the generator, as in the generators of arXiv 1704.00028 for larger images; not in the critic."""
+    self_modulation: int = 0
+    """Hidden units that give the scales of the generator's batch norm from the noise; 0 is without, as in the paper."""
+    detail: int = 0
+    """Channels of the generator's layer at 28 x 28, before the last convolution; 0 is without, as in the paper."""
+    max_shift: int = 0
+    """Largest random shift of all that the critic sees, real and fake [pixels]; 0 in the paper."""
+    shift_from: float = 0.2
+    """Fraction of training after which images are shifted."""
+    ema_warm_up: int = 10
+    """The average remembers about this fraction of the iterations so far: the last 1 / --ema-warm-up."""
     ema_decay: float = 0.999
     """Largest decay of the generator's moving average per generator iteration; ours, the paper has none."""
     out: Path = Path("outputs/q4_wgan_gp")
@@ -63,6 +77,12 @@ class Config(recipes.Common):
         recipes.check_training(self)
         require_range("--critic-steps", self.critic_steps, 1, 1000, "a whole number")
         require_range("--penalty-weight", self.penalty_weight, 0, 1e6)
+        require_range("--critic-lr", self.critic_lr, 0, 1)
+        require_range("--detail", self.detail, 0, 1024, "a whole number")
+        require_range("--self-modulation", self.self_modulation, 0, 4096, "a whole number")
+        require_range("--max-shift", self.max_shift, 0, 14, "a whole number of pixels")
+        require_range("--shift-from", self.shift_from, 0, 1)
+        require_range("--ema-warm-up", self.ema_warm_up, 1, 1_000_000, "a whole number")
 
 
 RECIPES = {"ours": recipes.ours, "papers": recipes.wgan_gp_papers}
@@ -75,25 +95,34 @@ def critic_step(
     images: torch.Tensor,
     fake: torch.Tensor,
     epsilon: torch.Tensor,
+    *offsets: torch.Tensor,
+    max_shift: int = 0,
 ) -> dict[str, torch.Tensor]:
     """Algorithm 1, lines 4-9.
 
     Args:
         images: uint8, real; fake: in [0, 1]; each [B, 1, 28, 28].
         epsilon: U(0, 1) draws, one per image, [B].
+        offsets: of real and of fake images, for `translate`, int64 [2, B] each; only where `max_shift` is not 0.
 
     Returns:
         the losses of `critic_gradients`, 0-d.
     """
-    parts = critic_gradients(players.critic, to_unit_range(images), fake, epsilon, penalty_weight)
+    real = to_unit_range(images)
+    if max_shift:
+        real, fake = translate(real, offsets[0], max_shift), translate(fake, offsets[1], max_shift)
+    parts = critic_gradients(players.critic, real, fake, epsilon, penalty_weight)
     guard.step(players.critic_optimizer, **parts)
     return parts
 
 
-def generator_step(players: results.Players, guard: Guard, noise: torch.Tensor) -> dict[str, torch.Tensor]:
+def generator_step(
+    players: results.Players, guard: Guard, noise: torch.Tensor, *offsets: torch.Tensor, max_shift: int = 0
+) -> dict[str, torch.Tensor]:
     """Algorithm 1, lines 11-12: one step on -mean f(G(z)) for noise [B, latent_dim]; the critic gets no gradient."""
     players.critic.requires_grad_(False)
-    loss = -players.critic(players.generator(noise)).mean()
+    fake = players.generator(noise)
+    loss = -players.critic(translate(fake, *offsets, max_shift) if max_shift else fake).mean()
     players.generator_optimizer.zero_grad()
     loss.backward()
     players.critic.requires_grad_(True)
@@ -110,7 +139,9 @@ def train(run: Run, players: results.Players, average: MovingAverage, data: resu
     fakes: tuple[torch.Tensor, ...] = ()
     for step, indices, epoch, ends_epoch, progress in run.batches(len(data.train), b, config.epochs):
         for optimizer in (players.generator_optimizer, players.critic_optimizer):
-            set_learning_rate(optimizer, linear_decay(progress, 1, config.lr, config.decay_from))
+            peak = config.critic_lr or config.lr if optimizer is players.critic_optimizer else config.lr
+            set_learning_rate(optimizer, linear_decay(progress, 1, peak, config.decay_from))
+        max_shift = config.max_shift if progress >= config.shift_from else 0
         group, position = divmod(step, k)
         if position == 0 or not fakes:  # one pass for the critic steps until the generator moves
             rng = run.rng("critic noise", group)  # of the group, so a run that continues inside it draws the same again
@@ -118,11 +149,14 @@ def train(run: Run, players: results.Players, average: MovingAverage, data: resu
         rng = run.rng("train", step)
         images = data.train[indices]  # [B, 1, 28, 28]
         epsilon = torch.rand(len(images), generator=rng, device=run.device)
-        parts = critic_step_on(images, fakes[position][: len(images)], epsilon)
+        offsets = [draw_offsets(len(images), rng, max_shift) for _ in ("real", "fake") if max_shift]
+        parts = critic_step_on(images, fakes[position][: len(images)], epsilon, *offsets, max_shift=max_shift)
 
         if position == k - 1:
-            losses = generator_step_on(torch.randn(b, config.latent_dim, generator=rng, device=run.device))
-            average.update(players.generator)
+            noise = torch.randn(b, config.latent_dim, generator=rng, device=run.device)
+            offsets = [draw_offsets(b, rng, max_shift)] if max_shift else []
+            losses = generator_step_on(noise, *offsets, max_shift=max_shift)
+            average.update(players.generator, config.ema_warm_up)
             run.record("losses", iteration=group + 1, **parts, **losses)
 
         if ends_epoch:
@@ -143,7 +177,7 @@ def record_epoch(run: Run, epoch: int, players: results.Players, data: results.D
 
 def main(config: Config, data: results.Data | None = None) -> None:
     """Train, then write the results; with --sample, only draw."""
-    shape = (config.width, config.latent_dim, False)
+    shape = (config.width, config.latent_dim, config.batch_norm, config.detail, config.self_modulation)
     if config.sample:
         return results.sample_finished_run(config, *shape)
 

@@ -16,6 +16,7 @@ import torch
 
 from common.run.cli import BadInput
 from common.run.files import write_file
+from common.run.rng import rng_for
 
 RAW = Path(__file__).resolve().parent.parent / "data" / "FashionMNIST" / "raw"
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -26,6 +27,7 @@ MD5 = {
     "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
 }
 PREFIX = {"train": "train", "test": "t10k"}
+VALIDATION_PER_CLASS, VALIDATION_SEED = 1000, 2026
 
 
 @dataclass(frozen=True)
@@ -37,22 +39,36 @@ class Split:
 
 
 def load_fashion_mnist(split: str, device: torch.device | str = "cpu", raw: Path = RAW) -> Split:
-    """Read the training (60,000) or test (10,000) images and labels, in the order of the archives.
+    """Read images and labels, in the order of the archives.
 
     Args:
-        split: "train" or "test".
+        split: "train" (60,000) or "test" (10,000); "validation" (1,000 training images of each class, always the same)
+            or "fit" (the other 50,000), for choices, which must not touch the test images.
         device: where the tensors live.
         raw: folder of the four archives; a missing one is fetched into it by torchvision's downloader.
 
     Raises:
         BadInput: an archive is altered, cannot be fetched or cannot be stored; names the file and the remedy.
     """
+    if split in ("fit", "validation"):
+        whole = load_fashion_mnist("train", device, raw)
+        chosen = validation_indices(whole.labels.cpu())
+        inside = torch.zeros(len(whole.labels), dtype=torch.bool)
+        inside[chosen] = True
+        part = (inside if split == "validation" else ~inside).to(device)
+        return Split(whole.images[part], whole.labels[part])
     images = np.frombuffer(_read(raw / f"{PREFIX[split]}-images-idx3-ubyte.gz"), np.uint8, offset=16)
     labels = np.frombuffer(_read(raw / f"{PREFIX[split]}-labels-idx1-ubyte.gz"), np.uint8, offset=8)
     return Split(
         torch.tensor(images.reshape(-1, 1, 28, 28), device=device),
         torch.tensor(labels.astype(np.int64), device=device),
     )
+
+
+def validation_indices(labels: torch.Tensor) -> torch.Tensor:
+    """The indices of the validation images among the training images: a function of their labels, int64 [10,000]."""
+    rng = rng_for(VALIDATION_SEED, "validation", 0)
+    return draw_labelled(labels, 10 * VALIDATION_PER_CLASS, rng).sort().values
 
 
 def _read(path: Path) -> bytes:

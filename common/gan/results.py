@@ -105,16 +105,19 @@ def measure_quality(run: Run, epoch: int, generator: Generator, average: MovingA
     noises = [noise_for(run, f"quality {i}", n) for i in range(distances.SEEDS)]
     for weights, network in (("raw", generator), ("averaged", average.network)):
         began = time.monotonic()
-        found = distances.with_spread([distances.score(draw(network, noise)) for noise in noises])
+        against = "validation" if run.config.selection else "test"
+        sets = [distances.score(draw(network, noise), run.device, against) for noise in noises]
+        found = distances.with_spread(sets)
         measured_in = time.monotonic() - began
         run.record("quality", epoch=epoch, seconds=seconds, weights=weights, **found, measured_in=measured_in)
 
 
 def compare_with_training_images(run: Run, samples: torch.Tensor) -> None:
     """`memorisation.csv` and `.png`: how near samples are to training images, beside how near test images are."""
-    train, path = classifier.reference("train").features, run.folder / "memorisation.png"
-    of_samples, closest = distances.nearest(classifier.embed(samples).features, train)
-    of_test, _ = distances.nearest(classifier.reference("test").features, train)
+    device, path = str(run.device), run.folder / "memorisation.png"
+    train = classifier.reference("train", device).features
+    of_samples, closest = (x.cpu() for x in distances.nearest(classifier.embed(samples, device).features, train))
+    of_test = distances.nearest(classifier.reference("test", device).features, train)[0].cpu()
     run.replace("memorisation", distances.memorisation(of_samples, of_test))
     images = load_fashion_mnist("train").images[closest[:10]]
     named = {"samples": of_samples.numpy(), "test images": of_test.numpy()}
@@ -137,7 +140,8 @@ def write_results(run: Run, generator: Generator, average: MovingAverage, data: 
     if config.quality_samples:
         if config.epochs not in list(run.rows("quality").get("epoch", [])):
             measure_quality(run, config.epochs, generator, average)  # it was trained with --quality-samples 0
-        compare_with_training_images(run, samples)
+        if not config.selection:
+            compare_with_training_images(run, samples)
         quality_figures.quality(run.rows("quality"), folder / "quality.png")
 
     figures.image_grid(to_unit_range(data.train[:GRID].cpu()), 10, folder / "real.png", "Real training images")

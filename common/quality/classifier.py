@@ -1,5 +1,6 @@
 """The Fashion-MNIST classifier whose features the distances use, and what it sees in images."""
 
+import copy
 import functools
 import hashlib
 import io
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from common.data import load_fashion_mnist, to_unit_range
 from common.run.cli import BadInput
@@ -58,9 +60,23 @@ class Embedding:
         return torch.cat([torch.cdist(part, x).topk(4, largest=False).values[:, 3] for part in x.split(1000)])
 
     @functools.cached_property
+    def mean_kernel(self) -> float:
+        """The mean of the kernel of KID over all pairs of different images."""
+        n, d = self.features.shape
+        with_itself = float((self.features.square().sum(1) / d + 1).pow(3).sum())
+        return (kernel_sum(self.features, self.features) - with_itself) / (n * (n - 1))
+
+    @functools.cached_property
     def class_shares(self) -> torch.Tensor:
         """The shares of the predicted classes, float64 [10]."""
         return torch.bincount(self.probabilities.argmax(1), minlength=10).double() / len(self.probabilities)
+
+
+def kernel_sum(x: torch.Tensor, y: torch.Tensor) -> float:
+    """The sum of (x_i . y_j / d + 1)^3 over all pairs of features [N, d] and [M, d], in float32, blocks in float64."""
+    x, y = x.float() / x.shape[1], y.float()
+    blocks = (torch.addmm(x.new_ones(()), part, y.T) for part in x.split(500))
+    return float(sum((k * k).mul_(k).sum(1).double().sum() for k in blocks))
 
 
 @functools.cache
@@ -78,18 +94,30 @@ def load_classifier(path: Path = WEIGHTS) -> FashionClassifier:
         raise BadInput(f"{path}: altered (its SHA-256 sum is not {SHA256[:12]}...); restore it with git checkout")
     classifier = FashionClassifier()
     classifier.load_state_dict(torch.load(io.BytesIO(content), weights_only=True))
-    return classifier.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    classifier.eval().requires_grad_(False)
+    for i in (0, 4, 8, 11):  # a convolution and its batch norm are one convolution in evaluation
+        classifier.layers[i] = fuse_conv_bn_eval(classifier.layers[i], classifier.layers[i + 1])
+        classifier.layers[i + 1] = nn.Identity()
+        classifier.layers[i + 2].inplace = True
+    return classifier.to(memory_format=torch.channels_last)
+
+
+@functools.cache
+def _classifier_on(device: str) -> FashionClassifier:
+    return copy.deepcopy(load_classifier()).to(device)
 
 
 @torch.no_grad()
-def embed(images: torch.Tensor) -> Embedding:
-    """Features and class probabilities of uint8 images [N, 1, 28, 28], on the processor."""
-    classifier = load_classifier()
-    features = torch.cat([classifier.features(to_unit_range(chunk.cpu())) for chunk in images.split(500)])
+def embed(images: torch.Tensor, device: torch.device | str = "cpu") -> Embedding:
+    """Features and class probabilities of uint8 images [N, 1, 28, 28], computed and kept on a device; MPS has no
+    float64, so the processor takes its place."""
+    place = "cpu" if torch.device(device).type == "mps" else str(device)
+    classifier, chunk_size = _classifier_on(place), 125 if place == "cpu" else 5000
+    features = torch.cat([classifier.features(to_unit_range(chunk.to(place))) for chunk in images.split(chunk_size)])
     return Embedding(features.double(), classifier.linear(features).softmax(1).double())
 
 
 @functools.cache
-def reference(split: str) -> Embedding:
-    """The embedding of the training or test images."""
-    return embed(load_fashion_mnist(split).images)
+def reference(split: str, device: str = "cpu") -> Embedding:
+    """The embedding of a split of the data set."""
+    return embed(load_fashion_mnist(split).images, device)

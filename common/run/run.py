@@ -37,7 +37,8 @@ NOT_IDENTITY = ("out", "fresh", "device", "sample", "sample_epochs", "quality_sa
 
 # What former configurations call otherwise, and what they mean by a setting that they do not have.
 FORMER_NAMES = {"repeats": "echo", "repeats_from": "echo_from", "shift": "max_shift", "modulation": "self_modulation"}
-NEUTRAL = {"selection": False, "ema_late_from": 2 / 3}
+NEUTRAL = {"selection": False, "ema_late_from": 2 / 3, "critic_lr": 0.0, "batch_norm": False, "self_modulation": 0}
+NEUTRAL |= {"detail": 0, "max_shift": 0, "shift_from": 0.2, "ema_warm_up": 10}
 
 
 def under_todays_names(found: dict[str, Any], mine: Iterable[str]) -> dict[str, Any]:
@@ -66,7 +67,7 @@ class Run:
         guard: takes optimizers' steps, or stops the run where numbers are not finite.
         step: steps done.
         tables: table name -> rows (dicts of plain values); every table becomes `<name>.csv`.
-        tensors: small tensors to keep with the run (drawn samples, say), restored on entering.
+        tensors: small tensors to keep with the run (drawn samples, say), on the processor, restored on entering.
         seconds: time spent in `steps` by all processes of this run [s].
         continued: whether a checkpoint was loaded.
 
@@ -174,7 +175,7 @@ class Run:
 
     def keep(self, name: str, tensor: torch.Tensor) -> None:
         """Keep a small tensor with the run (drawn samples, say): it is in every checkpoint and in `tensors`."""
-        self.tensors[name] = tensor
+        self.tensors[name] = tensor.cpu()
         self._changed = True
 
     def rows(self, table: str) -> pd.DataFrame:
@@ -272,7 +273,7 @@ class Run:
                     raise ValueError(f"it is of another run: {other}")
                 for name, part in self.state.items():
                     part.load_state_dict(content["state"][name])
-                self.tensors = {name: tensor.to(self.device) for name, tensor in content["tensors"].items()}
+                self.tensors = content["tensors"]
             except (ValueError, KeyError, RuntimeError, TypeError, AttributeError) as fault:
                 self.say(f"warning: {path} is left out: {' '.join(str(fault).split())}")
                 continue

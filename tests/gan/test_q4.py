@@ -49,7 +49,7 @@ def module(drawing_module, monkeypatch):
 @pytest.fixture
 def small_reference(monkeypatch, small_data):
     """Samples are scored and compared against few images."""
-    few = functools.cache(lambda split: classifier.embed(small_data(split).images))
+    few = functools.cache(lambda split, device="cpu": classifier.embed(small_data(split).images))
     monkeypatch.setattr(classifier, "reference", few)
 
 

@@ -31,7 +31,11 @@ def test_frechet_distance_of_two_normal_samples_with_known_moments():
     assert distances.frechet_distance(x, x) == pytest.approx(0, abs=1e-9)
 
 
-def test_kernel_distance_is_the_mean_over_random_subsets_of_the_unbiased_estimate():
+def embedding(features):
+    return classifier.Embedding(features, torch.empty(0))
+
+
+def test_kernel_distance_is_the_unbiased_estimate_over_all_pairs_and_that_of_torch_fidelity():
     a, b = normal(60, 4), 0.3 + normal(60, 4, seed=1)
 
     def k(x, y):
@@ -39,8 +43,13 @@ def test_kernel_distance_is_the_mean_over_random_subsets_of_the_unbiased_estimat
 
     off = 1 - torch.eye(60, dtype=torch.float64)
     within = sum(float((k(x, x) * off).sum()) for x in (a, b)) / (60 * 59)
+    found = distances.kernel_distance(embedding(a), embedding(b))
+    assert found == pytest.approx(within - 2 * float(k(a, b).mean()), rel=1e-5)
+    distances._torch_fidelity()
+    library = importlib.import_module("torch_fidelity.metric_kid")
     # With as many points as a subset holds, every subset is the whole.
-    assert distances.kernel_distance(a, b) == pytest.approx(within - 2 * float(k(a, b).mean()), rel=1e-4)
+    of_library = library.kid_features_to_metric(a.float(), b.float(), kid_subsets=1, kid_subset_size=60, verbose=False)
+    assert found == pytest.approx(of_library[library.KEY_METRIC_KID_MEAN], rel=1e-4)
 
 
 @pytest.mark.parametrize("n, m, shift", [(700, 500, 0.0), (300, 400, 1.0), (200, 200, 30.0)])
