@@ -7,47 +7,31 @@ labelled images, equally many per class. This is model M1 of Kingma et al. 2014 
     python q3_vae_svm.py
     python q3_vae_svm.py --epochs 3 --label-sizes 100 1000 --draws 5 --out outputs/q3_quick
 
-Writes to --out: metrics.csv, losses.csv, accuracy.csv, accuracy_draws.csv, elbo.png, reconstructions.png, samples.png,
-latents.png, accuracy.png, confusion.png, config.json, environment.json and checkpoints/.
+Writes to --out: metrics.csv, losses.csv, accuracy.csv, accuracy_draws.csv, quality.csv, elbo.png, reconstructions.png,
+samples.png, latents.png, accuracy.png, confusion.png, config.json, environment.json and checkpoints/.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
-import joblib
-import numpy as np
-import pandas as pd
 import torch
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
-from sklearn.model_selection import GridSearchCV, StratifiedKFold
-from sklearn.svm import SVC
 
-from common import figures
-from common.data import (
-    CLASSES,
-    Split,
-    draw_labelled,
-    draw_offsets,
-    load_fashion_mnist,
-    to_uint8,
-    to_unit_range,
-    translate,
-)
+from common.data import Split, draw_offsets, load_fashion_mnist, translate
 from common.losses import gaussian_reconstruction, kl_to_standard_normal, reparameterize
 from common.quality import distances
-from common.run import Guard, Run, rng_for
+from common.run import Guard, Run
 from common.run.cli import launch, require, require_range, resolve_device
 from common.run.graphs import Graphed, adam, set_learning_rate
 from common.schedule import one_cycle
-from common.vae import figures as vae_figures
-from common.vae.network import VAE
+from common.vae import experiments, results
+from common.vae.classifiers import classify
+from common.vae.features import active_units, pixels, posterior_means, prepare
+from common.vae.network import VAE, layout
 
 MAX_SHIFT = 2  # pixels by which augmentation moves an image each way
-REFERENCE = {100: 0.570, 600: 0.780, 1000: 0.824, 3000: 0.843}
+FLOOR_DRAWS = 20  # random subsets at most of the SVM on raw pixels, which takes ten times as long
 
 
 @dataclass(frozen=True)
@@ -70,11 +54,11 @@ class Config:
     """Shift training images by up to 2 pixels and mirror half of them (`--augment False` does not)."""
     label_sizes: tuple[int, ...] = (100, 600, 1000, 3000)
     """Sizes of the labelled subsets [images], multiples of ten; the assignment's values."""
-    draws: int = 20
+    draws: int = 200
     """Random labelled subsets per size."""
-    svm_c: tuple[float, ...] = (2.0, 4.0, 8.0)
-    """Penalties C of the SVM; five-fold cross-validation inside each labelled subset chooses one. The kernel's gamma is
-    1 / (latent_dim * variance of the labelled features)."""
+    svm_c: tuple[float, ...] = (3.0,)
+    """Penalty C of the SVM; of several, five-fold cross-validation inside each labelled subset chooses one. Gamma of
+    its kernel is 1 / (latent_dim * variance of the labelled features)."""
     quality_samples: int = 10_000
     """Images in each of the three sets of prior samples that quality.csv measures [images]; 0 measures nothing."""
     projection: Literal["tsne", "pca"] = "tsne"
@@ -91,6 +75,8 @@ class Config:
     def __post_init__(self) -> None:
         require_range("--epochs", self.epochs, 1, 10_000, "a whole number")
         require_range("--batch-size", self.batch_size, 2, 60_000, "a whole number")
+        wanted = "a size that does not leave one image of 60000 over, which batch norm cannot take"
+        require(60_000 % self.batch_size != 1, "--batch-size", self.batch_size, wanted)
         require_range("--lr", self.lr, 1e-9, 10)
         require_range("--latent-dim", self.latent_dim, 2, 4096, "a whole number")
         require_range("--width", self.width, 1, 512, "a whole number")
@@ -107,6 +93,13 @@ class Config:
             require_range("--svm-c", penalty, 1e-6, 1e6)
         distances.check_sample_size(self.quality_samples)
         require_range("--seed", self.seed, 0, 2**63 - 1, "a whole number")
+
+
+class Data(NamedTuple):
+    """Images and labels on the run's device."""
+
+    train: Split
+    test: Split
 
 
 def negative_elbo(vae: VAE, x: torch.Tensor, noise: torch.Tensor, sigma: float) -> dict[str, torch.Tensor]:
@@ -144,13 +137,17 @@ def train_step(
     Returns:
         the parts of the negative ELBO, 0-d.
     """
-    moved = translate(images, offsets, MAX_SHIFT)
-    x = prepare(torch.where(mirrored, moved.flip(3), moved))
-    parts = negative_elbo(vae, x, noise, sigma)
+    parts = negative_elbo(vae, prepare(augmented(images, offsets, mirrored)), noise, sigma)
     optimizer.zero_grad()
     parts["negative_elbo"].backward()
     guard.step(optimizer, **parts)
     return parts
+
+
+def augmented(images: torch.Tensor, offsets: torch.Tensor, mirrored: torch.Tensor) -> torch.Tensor:
+    """Images [B, 1, 28, 28] moved by their offsets and mirrored, as `train_step` takes them."""
+    moved = translate(images, offsets, MAX_SHIFT)
+    return torch.where(mirrored, moved.flip(3), moved)
 
 
 def draw_inputs(n: int, rng: torch.Generator, config: Config) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -165,15 +162,6 @@ def draw_inputs(n: int, rng: torch.Generator, config: Config) -> tuple[torch.Ten
 
 
 @torch.no_grad()
-def posterior_means(vae: VAE, images: torch.Tensor) -> torch.Tensor:
-    """Features of uint8 images [N, 1, 28, 28]: the means of q(z|x), [N, latent_dim], in evaluation mode."""
-    vae.eval()
-    means = torch.cat([vae.encode(prepare(chunk))[0] for chunk in images.split(1000)])
-    vae.train()
-    return means
-
-
-@torch.no_grad()
 def evaluate(vae: VAE, images: torch.Tensor, rng: torch.Generator, config: Config) -> dict[str, float]:
     """Test ELBO and its parts [nats per image] and the number of active units, in evaluation mode."""
     vae.eval()
@@ -185,94 +173,6 @@ def evaluate(vae: VAE, images: torch.Tensor, rng: torch.Generator, config: Confi
     vae.train()
     means = {f"test_{name}": value / len(images) for name, value in sums.items()}
     return {**means, "active_units": active_units(posterior_means(vae, images))}
-
-
-def active_units(means: torch.Tensor) -> int:
-    """Latents whose posterior mean varies over the data: variance above 0.01 (Burda et al. 2016, arXiv 1509.00519)."""
-    return int((means.var(0) > 0.01).sum())
-
-
-def prepare(images: torch.Tensor) -> torch.Tensor:
-    """uint8 images as the networks read them: float32 in [0, 1], channels last in memory."""
-    return to_unit_range(images).contiguous(memory_format=torch.channels_last)
-
-
-def classify(
-    features: torch.Tensor,
-    labels: torch.Tensor,
-    chosen: torch.Tensor,
-    queries: torch.Tensor,
-    penalties: tuple[float, ...],
-) -> tuple[np.ndarray, float]:
-    """Fit an RBF SVM on the chosen labelled features and predict the classes of the queries.
-
-    Only `labels[chosen]` is ever read, so no other label can reach the SVM, its penalty or its kernel width.
-
-    Args:
-        features, labels: of the training images, [N, d] and [N].
-        chosen: indices of the labelled images.
-        queries: features to classify, [M, d].
-        penalties: values of C to choose from by cross-validation, in folds with equally many images of each class.
-
-    Returns:
-        predicted classes, int64 [M], and the chosen C.
-    """
-    x, y = features[chosen].numpy(), labels[chosen].numpy()
-    folds = StratifiedKFold(min(5, len(y) // 10), shuffle=True, random_state=0) if len(y) >= 20 else None
-    penalty = penalties[0]
-    if folds is not None and len(penalties) > 1:
-        search = GridSearchCV(SVC(kernel="rbf", gamma="scale"), {"C": penalties}, cv=folds, refit=False, n_jobs=-1)
-        with joblib.parallel_config("threading"):
-            penalty = search.fit(x, y).best_params_["C"]
-    return SVC(C=penalty, kernel="rbf", gamma="scale").fit(x, y).predict(queries.numpy()), penalty
-
-
-def label_experiments(
-    run: Run, train_means: torch.Tensor, train_labels: torch.Tensor, test_means: torch.Tensor, test_labels: torch.Tensor
-) -> Iterator[dict[str, float]]:
-    """For every size and every draw not done yet: accuracy on the test images; keeps the confusion counts."""
-    config = run.config
-    done = {(row["size"], row["draw"]) for row in run.tables.get("accuracy_draws", [])}
-    for size in config.label_sizes:
-        for draw in range(config.draws):
-            if (size, draw) in done:
-                continue
-            chosen = draw_labelled(train_labels, size, rng_for(config.seed, f"labelled {size}", draw))
-            predicted, penalty = classify(train_means, train_labels, chosen, test_means, config.svm_c)
-            truth = test_labels.numpy()
-            counts = np.bincount(10 * truth + predicted, minlength=100).reshape(10, 10)
-            name = f"confusion_{size}"
-            run.keep(name, run.tensors.get(name, 0) + torch.from_numpy(counts))
-            yield {"size": size, "draw": draw, "svm_c": penalty, "accuracy": float((predicted == truth).mean())}
-
-
-@torch.no_grad()
-def measure_quality(run: Run, vae: VAE) -> None:
-    """`quality.csv`: the sample quality of decoded prior samples (means of p(x|z)), as in question 4."""
-    if "quality" in run.tables or not run.config.quality_samples:
-        return
-    vae.eval()
-    rows = []
-    for i in range(distances.SEEDS):
-        shape = run.config.quality_samples, run.config.latent_dim
-        z = torch.randn(shape, generator=run.rng("quality", i), device=run.device)
-        images = torch.cat([to_uint8(vae.decode(part)) for part in z.split(1000)])
-        rows.append(distances.score(images, run.device))
-    vae.train()
-    run.record("quality", epoch=run.config.epochs, seconds=run.seconds, **distances.with_spread(rows))
-
-
-def project(means: np.ndarray, method: str) -> np.ndarray:
-    """Posterior means [N, d] in two dimensions, float32 [N, 2]; `method` is "tsne" or "pca"."""
-    if method == "pca":
-        return PCA(2, svd_solver="full").fit_transform(means)
-    return TSNE(init="pca", random_state=0).fit_transform(means)
-
-
-def accuracy_table(draws: pd.DataFrame) -> pd.DataFrame:
-    """Per size: mean and standard deviation (n - 1) over draws, number of draws, and the assignment's reference."""
-    table = draws.groupby("size")["accuracy"].agg(mean="mean", std="std", draws="count").reset_index()
-    return table.assign(reference=table["size"].map(REFERENCE))
 
 
 def train(
@@ -295,58 +195,50 @@ def train(
             run.report(epoch, config.epochs, negative_elbo=trained["negative_elbo"], **shown)
 
 
-def draw_figures(run: Run, vae: VAE, test: Split, test_means: torch.Tensor) -> None:
-    """All figures of the question, from the trained VAE and the tables."""
-    folder, config = run.folder, run.config
-    vae_figures.elbo(run.rows("metrics"), config.latent_dim, folder / "elbo.png")
-    vae_figures.accuracy(run.rows("accuracy"), folder / "accuracy.png")
-    largest = max(config.label_sizes)
-    vae_figures.confusion(run.tensors[f"confusion_{largest}"].numpy(), CLASSES, largest, folder / "confusion.png")
+def label_experiments(run: Run, vae: VAE, data: Data) -> torch.Tensor:
+    """`accuracy_draws.csv` and `accuracy.csv`: SVMs on VAE means and, as a floor, on raw pixels, on the same subsets.
 
-    shown = torch.stack([(test.labels == label).nonzero()[:3, 0] for label in range(10)], dim=1)  # [3, 10]
-    originals = prepare(test.images[shown.flatten()])
-    vae.eval()
-    with torch.no_grad():
-        reconstructed = vae.decode(vae.encode(originals)[0])
-        prior = torch.randn(120, config.latent_dim, generator=run.rng("prior", 0), device=run.device)
-        samples = vae.decode(prior)
-    pairs = torch.stack([originals.view(3, 10, 28, 28), reconstructed.view(3, 10, 28, 28)], dim=1).flatten(0, 1)
-    vae_figures.reconstructions(pairs.cpu().numpy(), CLASSES, folder / "reconstructions.png")
-    figures.image_grid(samples.cpu(), 20, folder / "samples.png", "Decoded prior samples: means of p(x|z), z ~ N(0, I)")
+    No label is used before; of the labels of the training images, a machine sees those of its subset alone.
 
-    if "latents_2d" not in run.tensors:
-        run.keep("latents_2d", torch.from_numpy(project(test_means.numpy(), config.projection)))
-    points, labels = run.tensors["latents_2d"].cpu().numpy(), test.labels.cpu().numpy()
-    vae_figures.latents(points, labels, CLASSES, config.projection, folder / "latents.png")
+    Returns:
+        the posterior means of the test images, [M, latent_dim] on the CPU.
+    """
+    config, (train, test) = run.config, data
+    labels, truth = train.labels.cpu(), test.labels.cpu()
+    means = [posterior_means(vae, split.images).cpu() for split in data]
+    raw = [pixels(split.images) for split in data]
+
+    def svm(features: list[torch.Tensor], chosen: torch.Tensor) -> torch.Tensor:
+        return classify(features[0], labels, chosen, features[1], config.svm_c)[0]
+
+    floor_draws = min(config.draws, FLOOR_DRAWS)
+    methods = {"VAE means": (partial(svm, means), config.draws), "raw pixels": (partial(svm, raw), floor_draws)}
+    found = experiments.predictions(run, "accuracy_draws", methods, labels, config.label_sizes)
+    for method, size, draw, predicted in found:
+        correct = (predicted == truth).double().mean()
+        run.record("accuracy_draws", method=method, size=size, draw=draw, accuracy=float(correct))
+        if method == "VAE means":
+            name = f"confusion_{size}"
+            run.keep(name, run.tensors.get(name, 0) + experiments.confusion(truth, predicted))
+    run.replace("accuracy", experiments.accuracy_table(run.rows("accuracy_draws")))
+    return means[1]
 
 
-def main(config: Config) -> None:
+def main(config: Config, data: Data | None = None) -> None:
     """Train the VAE, fit the SVMs, draw the figures."""
     # Networks and optimizer.
     device = resolve_device(config.device)
     torch.manual_seed(config.seed)
-    vae = VAE(config.latent_dim, config.width).to(device, memory_format=torch.channels_last)
+    vae = VAE(config.latent_dim, config.width).to(device, memory_format=layout(device))
     optimizer = adam(vae.parameters(), lr=config.lr)
 
     with Run(config, "q3_vae_svm", vae=vae, optimizer=optimizer) as run:
-        # Data: no label is used before the VAE is trained.
-        data, test = load_fashion_mnist("train", device), load_fashion_mnist("test", device)
-        train(run, vae, optimizer, data.images, test.images)
-
-        # Labels: accuracy of an SVM on the frozen encoder's features.
-        train_means, test_means = posterior_means(vae, data.images).cpu(), posterior_means(vae, test.images).cpu()
-        data_labels, test_labels = data.labels.cpu(), test.labels.cpu()
-        for row in label_experiments(run, train_means, data_labels, test_means, test_labels):
-            run.record("accuracy_draws", **row)
-            run.stop_if_asked()
-        table = accuracy_table(run.rows("accuracy_draws"))
-        run.replace("accuracy", table)
-
-        # Quality of the prior's samples, and figures.
-        measure_quality(run, vae)
-        draw_figures(run, vae, test, test_means)
-        run.say("")
-        run.say(table.to_string(index=False, float_format="{:.4f}".format))
+        data = data or Data(*(load_fashion_mnist(split, device) for split in ("train", "test")))
+        train(run, vae, optimizer, data.train.images, data.test.images)
+        test_means = label_experiments(run, vae, data)
+        results.measure_quality(run, vae)
+        results.draw_figures(run, vae, data.test, test_means)
+        run.say("\n" + results.summary(run.rows("accuracy"), run.folder))
 
 
 if __name__ == "__main__":

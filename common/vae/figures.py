@@ -9,31 +9,31 @@ import pandas as pd
 import torch
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from common.figures import BLUE, GREY, INK, ORANGE, save, tile
+from common.figures import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED, save, tile
+
+METHOD_COLORS = (BLUE, GREY, GREEN, PURPLE, RED)
 
 
 def elbo(metrics: pd.DataFrame, latent_dim: int, path: Path) -> None:
-    """Negative ELBO, its two parts, and the active units against the epoch; training and test in each panel."""
-    figure, axes = plt.subplots(1, 4, figsize=(14, 3.4))
+    """Negative ELBO and its two parts against the epoch; training and test in each panel; active units in the title."""
+    figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.4))
     names = {
         "negative_elbo": "Negative ELBO",
         "reconstruction": "Reconstruction, $-\\log p(x|z)$",
         "kl": "KL to the prior",
     }
-    for axis, (name, title) in zip(axes[:3], names.items(), strict=True):
+    for axis, (name, title) in zip(axes, names.items(), strict=True):
         axis.plot(metrics["epoch"], metrics[name], "o-", ms=3, color=GREY, label="training (augmented)")
         axis.plot(metrics["epoch"], metrics[f"test_{name}"], "o-", ms=3, color=BLUE, label="test")
         axis.set_title(title)
-        axis.set_ylabel("nats per image")
         later = metrics[metrics["epoch"] > 1][[name, f"test_{name}"]].to_numpy()
         if later.size:  # the first epoch's mean over training is far above all that follows
             low, high = later.min(), later.max()
             axis.set_ylim(low - 0.08 * (high - low) - 1, high + 0.3 * (high - low) + 1)
+    axes[0].set_ylabel("nats per image")
     axes[0].legend(title="from epoch 2 on", loc="upper right")
-    axes[3].plot(metrics["epoch"], metrics["active_units"], "o-", ms=3, color=ORANGE)
-    axes[3].set_ylim(0, latent_dim * 1.05)
-    axes[3].set_title(f"Active latent units of {latent_dim}")
-    axes[3].set_ylabel("units")
+    units = int(metrics["active_units"].iloc[-1])
+    figure.suptitle(f"{units} of {latent_dim} latent units are active at the end", fontsize=10, x=0.01, ha="left")
     for axis in axes:
         axis.set_xlabel("epoch")
         axis.xaxis.get_major_locator().set_params(integer=True)
@@ -41,21 +41,33 @@ def elbo(metrics: pd.DataFrame, latent_dim: int, path: Path) -> None:
 
 
 def accuracy(table: pd.DataFrame, path: Path) -> None:
-    """Test accuracy against the number of labels (log axis), mean ± std over draws, beside the reference."""
-    figure, axis = plt.subplots(figsize=(6.4, 4.2))
-    bars = axis.errorbar(table["size"], table["mean"], table["std"], fmt="o-", color=BLUE, capsize=4, ms=5)
-    bars.set_label(f"VAE latents + SVM, mean ± std of {int(table['draws'].max())} draws")
-    axis.plot(table["size"], table["reference"], "s--", color=ORANGE, ms=5, label="reference, one draw")
-    for _, row in table.iterrows():
-        top = (row["size"], row["mean"] + row["std"])
-        axis.annotate(f"{row['mean']:.3f}", top, (0, 6), textcoords="offset points", ha="center", fontsize=9, color=INK)
+    """Test accuracy of each method against the number of labels (log axis), with intervals, and the reference.
+
+    Bars are 95 % confidence intervals of the mean; the band of the first method is mean ± std over random subsets.
+    """
+    figure, axis = plt.subplots(figsize=(6.8, 4.4))
+    ours = table["method"].iloc[0]
+    for (method, rows), color in zip(table.groupby("method", sort=False), METHOD_COLORS, strict=False):
+        bars = axis.errorbar(rows["size"], rows["mean"], rows["ci95"], fmt="o-", color=color, capsize=4, ms=4)
+        bars.set_label(f"SVM on {method}: mean of {int(rows['n'].max())} random subsets")
+        if method == ours:
+            band = (rows["mean"] - rows["std"], rows["mean"] + rows["std"])
+            axis.fill_between(rows["size"], *band, color=color, alpha=0.15, lw=0, label="± std over subsets")
+            for _, row in rows.iterrows():
+                top = (row["size"], row["mean"] + row["std"])
+                text = f"{row['mean']:.3f}"
+                axis.annotate(text, top, (0, 5), textcoords="offset points", ha="center", fontsize=9, color=INK)
+    known = table[table["method"] == ours].dropna(subset="reference")
+    if len(known):
+        axis.plot(known["size"], known["reference"], "s--", color=ORANGE, ms=5, label="reference: one subset")
+    sizes = sorted(table["size"].unique())
     axis.set_xscale("log")
-    axis.xaxis.set_major_locator(FixedLocator(table["size"]))
-    axis.xaxis.set_major_formatter(FixedFormatter([f"{size:,.0f}" for size in table["size"]]))
+    axis.xaxis.set_major_locator(FixedLocator(sizes))
+    axis.xaxis.set_major_formatter(FixedFormatter([f"{size:,.0f}" for size in sizes]))
     axis.xaxis.set_minor_locator(NullLocator())
     axis.margins(y=0.12)
-    axis.set(xlabel="labelled training images", ylabel="accuracy on 10,000 test images")
-    axis.set_title("More labels, better classifier; the latents need few")
+    axis.set(xlabel="labelled training images", ylabel="accuracy on the test images")
+    axis.set_title("Accuracy with few labels (bars: 95 % confidence intervals)")
     axis.legend(loc="lower right")
     save(figure, path)
 

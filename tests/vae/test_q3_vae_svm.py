@@ -2,14 +2,16 @@
 
 import json
 import math
+from functools import partial
 
 import pandas as pd
 import pytest
 import torch
+from no_host import NoHost
 
 import q3_vae_svm as q3
-from common.data import draw_labelled
-from common.run import checkpoints, rng_for, run
+from common.run import Guard, checkpoints, rng_for, run
+from common.run.graphs import Graphed, adam
 from common.vae.network import VAE
 
 SCRIPT = "q3_vae_svm.py"
@@ -88,30 +90,55 @@ def test_active_units_count_latents_whose_mean_varies():
     assert q3.active_units(means) == 3
 
 
-def test_labels_that_were_not_drawn_change_no_prediction(test_split):
-    features = test_split.images[:2000].flatten(1).float() / 255
-    labels = test_split.labels[:2000]
-    chosen = draw_labelled(labels, 100, rng_for(0, "test", 0))
-    queries = test_split.images[2000:2200].flatten(1).float() / 255
-    predicted, penalty = q3.classify(features, labels, chosen, queries, (1.0, 10.0))
-    others = torch.ones(2000, dtype=torch.bool)
-    others[chosen] = False
-    permuted = labels.clone()
-    permuted[others] = labels[others][torch.randperm(1900, generator=torch.Generator().manual_seed(0))]
-    assert not permuted.equal(labels)
-    again, same_penalty = q3.classify(features, permuted, chosen, queries, (1.0, 10.0))
-    assert (predicted == again).all()
-    assert penalty == same_penalty
-    # The control: permuting the drawn labels does change predictions.
-    permuted[chosen] = labels[chosen].roll(7)
-    assert (q3.classify(features, permuted, chosen, queries, (1.0, 10.0))[0] != predicted).any()
+def step_inputs(n=6):
+    images = torch.randint(256, (n, 1, 28, 28), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
+    return images, *q3.draw_inputs(n, torch.Generator().manual_seed(2), tiny("unused"))
 
 
-def test_penalty_is_chosen_among_those_given():
+def test_step_never_waits_for_the_device_and_makes_no_tensor_of_python_numbers():
     torch.manual_seed(0)
-    features, labels = torch.randn(200, 3), torch.arange(200) % 10
-    assert q3.classify(features, labels, torch.arange(100), features, (2.5,))[1] == 2.5
-    assert q3.classify(features, labels, torch.arange(100), features, (1.0, 3.0))[1] in (1.0, 3.0)
+    vae, guard = VAE(4, 2), Guard("cpu", deferred=True)
+    step = partial(q3.train_step, vae, adam(vae.parameters(), lr=1e-3), guard, 0.1)
+    step(*step_inputs())  # the optimizer's first step makes its state
+    with NoHost() as mode:
+        step(*step_inputs())
+    assert mode.calls > 50
+
+
+def test_deferred_steps_equal_immediate_ones_bit_for_bit():
+    found = []
+    for deferred in (False, True):
+        torch.manual_seed(0)
+        vae, guard = VAE(4, 2), Guard("cpu", deferred=deferred)
+        optimizer = adam(vae.parameters(), lr=1e-3)
+        step = Graphed(partial(q3.train_step, vae, optimizer, guard, 0.1), (vae, optimizer), guard)
+        losses = [step(*step_inputs()) for _ in range(5)]
+        guard.check()
+        found.append([*(loss.detach() for parts in losses for loss in parts.values()), *vae.state_dict().values()])
+    assert all(a.equal(b) for a, b in zip(*found, strict=True))
+
+
+def test_each_image_is_moved_and_mirrored_by_its_own_draw():
+    images = torch.zeros(4000, 1, 28, 28, dtype=torch.uint8)
+    images[:, 0, 10, 5] = 200
+    offsets, mirrored, _ = q3.draw_inputs(4000, torch.Generator().manual_seed(0), tiny("unused"))
+    moved = q3.augmented(images, offsets, mirrored)
+    where = moved.squeeze(1).nonzero()
+    assert len(where) == 4000
+    assert moved.dtype == torch.uint8
+    rows, columns = where[:, 1], where[:, 2]
+    assert sorted(rows.unique().tolist()) == [8, 9, 10, 11, 12]
+    assert sorted(columns.unique().tolist()) == [3, 4, 5, 6, 7, 20, 21, 22, 23, 24]
+    counts = torch.stack([rows * 28 + columns]).unique(return_counts=True)[1]
+    assert len(counts) == 50
+    assert counts.min() > 30  # 80 expected of each, standard deviation 9
+    assert counts.max() < 130
+
+
+def test_without_augmentation_no_image_changes():
+    offsets, mirrored, _ = q3.draw_inputs(9, torch.Generator().manual_seed(0), tiny("unused", augment=False))
+    assert not offsets.any()
+    assert not mirrored.any()
 
 
 def test_test_figures_are_means_over_images_whatever_the_chunks(small_data):
@@ -155,7 +182,8 @@ def test_resumed_run_equals_an_unbroken_one_bit_for_bit(small, tmp_path, monkeyp
 
 def test_finished_run_is_reused_without_training_or_fitting(small, tmp_path, monkeypatch, capsys):
     q3.main(tiny(tmp_path))
-    first = capsys.readouterr().out.splitlines()[-3:]
+    first = capsys.readouterr().out.splitlines()[-8:]
+    assert any("raw pixels" in line for line in first)
 
     def never(*_):
         raise AssertionError
@@ -164,7 +192,7 @@ def test_finished_run_is_reused_without_training_or_fitting(small, tmp_path, mon
     monkeypatch.setattr(q3, "classify", never)
     (tmp_path / "elbo.png").unlink()
     q3.main(tiny(tmp_path))
-    assert capsys.readouterr().out.splitlines()[-3:] == first
+    assert capsys.readouterr().out.splitlines()[-8:] == first
     assert (tmp_path / "elbo.png").exists()
 
 
@@ -178,10 +206,12 @@ def test_script_end_to_end(script, tmp_path):
     metrics, draws = pd.read_csv(tmp_path / "metrics.csv"), pd.read_csv(tmp_path / "accuracy_draws.csv")
     assert {"negative_elbo", "reconstruction", "kl", "test_negative_elbo", "active_units"} <= set(metrics.columns)
     assert math.isfinite(metrics["test_negative_elbo"][0])
-    table = pd.read_csv(tmp_path / "accuracy.csv").set_index("size")
+    table = pd.read_csv(tmp_path / "accuracy.csv")
+    assert table["method"].tolist() == ["VAE means"] * 2 + ["raw pixels"] * 2
+    table = table[table["method"] == "VAE means"].set_index("size")
     assert table.loc[100, "reference"] == 0.570
-    assert table.loc[100, "draws"] == 3
-    of_100 = draws[draws["size"] == 100]["accuracy"]
+    assert table.loc[100, "n"] == 3
+    of_100 = draws[(draws["size"] == 100) & (draws["method"] == "VAE means")]["accuracy"]
     assert table.loc[100, "mean"] == pytest.approx(of_100.mean())
     assert table.loc[100, "std"] == pytest.approx(of_100.std(ddof=1))
     assert 0.25 < table.loc[100, "mean"] < 0.8
@@ -194,6 +224,7 @@ def test_script_end_to_end(script, tmp_path):
 
 @pytest.mark.parametrize("flags, said", [
     (["--epochs", "0"], "--epochs: 0 is not possible"),
+    (["--batch-size", "59999"], "--batch-size: 59999 is not possible; it takes a size that does not leave one image"),
     (["--epochs", "x"], "--epochs: invalid literal"),
     (["--latent-dim", "-3"], "--latent-dim: -3"),
     (["--label-sizes", "105"], "--label-sizes: 105 is not possible; it takes multiples of ten"),

@@ -1,0 +1,97 @@
+"""What question 3 writes after training: sample quality and figures."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from common import figures
+from common.data import CLASSES, Split, to_uint8
+from common.quality import distances
+from common.run import Run
+from common.vae import figures as vae_figures
+from common.vae.features import prepare, project
+from common.vae.network import VAE
+
+
+def interruptible(run: Run, name: str, work: Callable[[], Any]) -> Any:
+    """The result of long work that cannot be cut into pieces; a signal stops the run meanwhile.
+
+    The work goes on in a thread that ends with the process.
+    """
+    outcome: list[Any] = []
+
+    def call() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as fault:  # raised below, where it is seen
+            outcome.append(fault)
+
+    thread = threading.Thread(target=call, name=name, daemon=True)
+    thread.start()
+    thread.join(2)
+    if thread.is_alive():
+        run.say(f"{name} ...")
+    while thread.is_alive():
+        run.stop_if_asked()
+        thread.join(0.5)
+    [found] = outcome
+    if isinstance(found, BaseException):
+        raise found
+    return found
+
+
+@torch.no_grad()
+def measure_quality(run: Run, vae: VAE) -> None:
+    """`quality.csv`: the sample quality of decoded prior samples (means of p(x|z)), as in question 4."""
+    if "quality" in run.tables or not run.config.quality_samples:
+        return
+    vae.eval()
+    rows = []
+    for i in range(distances.SEEDS):
+        shape = run.config.quality_samples, run.config.latent_dim
+        z = torch.randn(shape, generator=run.rng("quality", i), device=run.device)
+        images = torch.cat([to_uint8(vae.decode(part)).cpu() for part in z.split(1000)])
+        name = f"quality of prior samples, {i + 1} of {distances.SEEDS}"
+        rows.append(interruptible(run, name, lambda images=images: distances.score(images, run.device)))
+    vae.train()
+    run.record("quality", epoch=run.config.epochs, seconds=run.seconds, **distances.with_spread(rows))
+
+
+def draw_figures(run: Run, vae: VAE, test: Split, test_means: torch.Tensor) -> None:
+    """All figures of the question, from the trained VAE and the tables."""
+    folder, config = run.folder, run.config
+    vae_figures.elbo(run.rows("metrics"), config.latent_dim, folder / "elbo.png")
+    vae_figures.accuracy(run.rows("accuracy"), folder / "accuracy.png")
+    largest = max(config.label_sizes)
+    vae_figures.confusion(run.tensors[f"confusion_{largest}"].numpy(), CLASSES, largest, folder / "confusion.png")
+
+    shown = torch.stack([(test.labels == label).nonzero()[:3, 0] for label in range(10)], dim=1)  # [3, 10]
+    originals = prepare(test.images[shown.flatten()])
+    vae.eval()
+    with torch.no_grad():
+        reconstructed = vae.decode(vae.encode(originals)[0])
+        prior = torch.randn(120, config.latent_dim, generator=run.rng("prior", 0), device=run.device)
+        samples = vae.decode(prior)
+    vae.train()
+    pairs = torch.stack([originals.view(3, 10, 28, 28), reconstructed.view(3, 10, 28, 28)], dim=1).flatten(0, 1)
+    vae_figures.reconstructions(pairs.cpu().numpy(), CLASSES, folder / "reconstructions.png")
+    figures.image_grid(samples.cpu(), 20, folder / "samples.png", "Decoded prior samples: means of p(x|z), z ~ N(0, I)")
+
+    if "latents_2d" not in run.tensors:
+        means = test_means.numpy()
+        placed = interruptible(run, f"latents.png ({config.projection})", lambda: project(means, config.projection))
+        run.keep("latents_2d", torch.from_numpy(placed))
+    points, labels = run.tensors["latents_2d"].cpu().numpy(), test.labels.cpu().numpy()
+    vae_figures.latents(points, labels, CLASSES, config.projection, folder / "latents.png")
+
+
+def summary(table: pd.DataFrame, folder: Path) -> str:
+    """The table of accuracies beside the reference, and which files to open first."""
+    lines = [table.drop(columns="std").to_string(index=False, float_format="{:.4f}".format, na_rep="-")]
+    lines += ["", "ci95: half of the 95 % confidence interval of the mean over n random labelled subsets"]
+    lines += [f"{folder}: look first at accuracy.png, latents.png and reconstructions.png"]
+    return "\n".join(lines)
