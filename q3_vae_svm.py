@@ -229,7 +229,7 @@ def main(config: Config, data: Data | None = None) -> None:
     # Networks and optimizer.
     device = resolve_device(config.device)
     torch.manual_seed(config.seed)
-    vae = VAE(config.latent_dim, config.width).to(device, memory_format=layout(device))
+    vae = VAE(config.latent_dim, config.width).to(device).to(memory_format=layout(device))
     optimizer = adam(vae.parameters(), lr=config.lr)
 
     with Run(config, "q3_vae_svm", vae=vae, optimizer=optimizer) as run:

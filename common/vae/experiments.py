@@ -1,7 +1,7 @@
 """Accuracy with few labels: the same random subsets for every method, and tables with intervals."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 import pandas as pd
@@ -42,7 +42,7 @@ def unstratified(seed: int, labels: torch.Tensor, size: int, draw: int) -> torch
 def predictions(
     run: Run,
     table: str,
-    methods: dict[str, tuple[Method, int]],
+    methods: Mapping[str, tuple[Method, int]],
     labels: torch.Tensor,
     sizes: Iterable[int],
     subset: Callable[[int, torch.Tensor, int, int], torch.Tensor] = balanced,

@@ -53,7 +53,7 @@ def untrained(latent_dim: int, width: int, images: torch.Tensor, seed: int) -> V
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         vae = VAE(latent_dim, width)
-    vae.to(images.device, memory_format=layout(images.device))
+    vae.to(images.device).to(memory_format=layout(images.device))
     for module in vae.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = None  # the mean over all batches

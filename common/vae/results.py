@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def measure_quality(run: Run, vae: VAE) -> None:
         z = torch.randn(shape, generator=run.rng("quality", i), device=run.device)
         images = torch.cat([to_uint8(vae.decode(part)).cpu() for part in z.split(1000)])
         name = f"quality of prior samples, {i + 1} of {distances.SEEDS}"
-        rows.append(interruptible(run, name, lambda images=images: distances.score(images, run.device)))
+        rows.append(interruptible(run, name, partial(distances.score, images, run.device)))
     vae.train()
     run.record("quality", epoch=run.config.epochs, seconds=run.seconds, **distances.with_spread(rows))
 
