@@ -8,27 +8,29 @@ labelled images, equally many per class. This is model M1 of Kingma et al. 2014 
     python q3_vae_svm.py --epochs 3 --label-sizes 100 1000 --draws 5 --out outputs/q3_quick
 
 Writes to --out: metrics.csv, losses.csv, accuracy.csv, accuracy_draws.csv, quality.csv, elbo.png, reconstructions.png,
-samples.png, latents.png, accuracy.png, confusion.png, config.json, environment.json and checkpoints/.
+samples.png, latents.png, accuracy.png, confusion.png, config.json, environment.json and checkpoints/; with --benchmark
+benchmark*.csv, likelihood.csv and benchmark.png.
 """
 
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 
-from common.data import Split, draw_offsets, load_fashion_mnist, translate
+from common.data import draw_offsets, load_fashion_mnist, translate
 from common.losses import gaussian_reconstruction, kl_to_standard_normal, reparameterize
 from common.quality import distances
 from common.run import Guard, Run
 from common.run.cli import launch, require, require_range, resolve_device
 from common.run.graphs import Graphed, adam, set_learning_rate
 from common.schedule import one_cycle
-from common.vae import experiments, results
+from common.vae import benchmark, experiments, results
 from common.vae.classifiers import classify
 from common.vae.features import active_units, pixels, posterior_means, prepare
-from common.vae.network import VAE, layout
+from common.vae.network import VAE, placed
+from common.vae.spreading import classify_spread, neighbour_graph
 
 MAX_SHIFT = 2  # pixels by which augmentation moves an image each way
 FLOOR_DRAWS = 20  # random subsets at most of the SVM on raw pixels, which takes ten times as long
@@ -59,6 +61,11 @@ class Config:
     svm_c: tuple[float, ...] = (3.0,)
     """Penalty C of the SVM; of several, five-fold cross-validation inside each labelled subset chooses one. Gamma of
     its kernel is 1 / (latent_dim * variance of the labelled features)."""
+    classifier: Literal["svm", "spread"] = "svm"
+    """svm learns from the labelled images alone; spread adds a row that also learns from other training images, whose
+    labels are spread from the labelled ones over a graph of nearest neighbours (about 2 s per subset)."""
+    benchmark: bool = False
+    """Compare other features and classifiers on the same subsets, and measure the likelihood (about an hour)."""
     quality_samples: int = 10_000
     """Images in each of the three sets of prior samples that quality.csv measures [images]; 0 measures nothing."""
     projection: Literal["tsne", "pca"] = "tsne"
@@ -93,13 +100,6 @@ class Config:
             require_range("--svm-c", penalty, 1e-6, 1e6)
         distances.check_sample_size(self.quality_samples)
         require_range("--seed", self.seed, 0, 2**63 - 1, "a whole number")
-
-
-class Data(NamedTuple):
-    """Images and labels on the run's device."""
-
-    train: Split
-    test: Split
 
 
 def negative_elbo(vae: VAE, x: torch.Tensor, noise: torch.Tensor, sigma: float) -> dict[str, torch.Tensor]:
@@ -195,13 +195,10 @@ def train(
             run.report(epoch, config.epochs, negative_elbo=trained["negative_elbo"], **shown)
 
 
-def label_experiments(run: Run, vae: VAE, data: Data) -> torch.Tensor:
+def label_experiments(run: Run, vae: VAE, data: results.Data) -> None:
     """`accuracy_draws.csv` and `accuracy.csv`: SVMs on VAE means and, as a floor, on raw pixels, on the same subsets.
 
     No label is used before; of the labels of the training images, a machine sees those of its subset alone.
-
-    Returns:
-        the posterior means of the test images, [M, latent_dim] on the CPU.
     """
     config, (train, test) = run.config, data
     labels, truth = train.labels.cpu(), test.labels.cpu()
@@ -212,7 +209,14 @@ def label_experiments(run: Run, vae: VAE, data: Data) -> torch.Tensor:
         return classify(features[0], labels, chosen, features[1], config.svm_c)[0]
 
     floor_draws = min(config.draws, FLOOR_DRAWS)
-    methods = {"VAE means": (partial(svm, means), config.draws), "raw pixels": (partial(svm, raw), floor_draws)}
+    methods: dict[str, tuple[experiments.Method, int]] = {
+        "VAE means": (partial(svm, means), config.draws),
+        "raw pixels": (partial(svm, raw), floor_draws),
+    }
+    if config.classifier == "spread":
+        graph = results.interruptible(run, "graph of nearest neighbours", partial(neighbour_graph, means[0]))
+        spread = partial(classify_spread, graph, labels, means[1], config.svm_c[0])
+        methods["VAE means, spread labels"] = (spread, config.draws)
     found = experiments.predictions(run, "accuracy_draws", methods, labels, config.label_sizes)
     for method, size, draw, predicted in found:
         correct = (predicted == truth).double().mean()
@@ -221,23 +225,24 @@ def label_experiments(run: Run, vae: VAE, data: Data) -> torch.Tensor:
             name = f"confusion_{size}"
             run.keep(name, run.tensors.get(name, 0) + experiments.confusion(truth, predicted))
     run.replace("accuracy", experiments.accuracy_table(run.rows("accuracy_draws")))
-    return means[1]
 
 
-def main(config: Config, data: Data | None = None) -> None:
+def main(config: Config, data: results.Data | None = None) -> None:
     """Train the VAE, fit the SVMs, draw the figures."""
     # Networks and optimizer.
     device = resolve_device(config.device)
     torch.manual_seed(config.seed)
-    vae = VAE(config.latent_dim, config.width).to(device).to(memory_format=layout(device))
+    vae = placed(VAE(config.latent_dim, config.width), device)
     optimizer = adam(vae.parameters(), lr=config.lr)
 
     with Run(config, "q3_vae_svm", vae=vae, optimizer=optimizer) as run:
-        data = data or Data(*(load_fashion_mnist(split, device) for split in ("train", "test")))
+        data = data or results.Data(*(load_fashion_mnist(split, device) for split in ("train", "test")))
         train(run, vae, optimizer, data.train.images, data.test.images)
-        test_means = label_experiments(run, vae, data)
+        label_experiments(run, vae, data)
+        if config.benchmark:
+            benchmark.measure(run, vae, *data, config)
         results.measure_quality(run, vae)
-        results.draw_figures(run, vae, data.test, test_means)
+        results.draw_figures(run, vae, data.test)
         run.say("\n" + results.summary(run.rows("accuracy"), run.folder))
 
 

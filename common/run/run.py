@@ -33,7 +33,9 @@ from common.run.rng import rng_for
 
 CHECKPOINT_SECONDS = 60.0
 CHECK_STEPS = 50  # between looks at what the guard deferred
-NOT_IDENTITY = ("out", "fresh", "device", "sample", "sample_epochs", "quality_samples", "tensorboard", "recipe")
+# How a run is shown, and what adds rows without a change of those there are.
+SHOWN = ("out", "fresh", "device", "sample", "sample_epochs", "quality_samples", "tensorboard", "recipe")
+NOT_IDENTITY = (*SHOWN, "draws", "classifier", "benchmark")
 
 # What former configurations call otherwise, and what they mean by a setting that they do not have.
 FORMER_NAMES = {"repeats": "echo", "repeats_from": "echo_from", "shift": "max_shift", "modulation": "self_modulation"}

@@ -75,7 +75,8 @@ def predict(machine: Machine, queries: torch.Tensor) -> torch.Tensor:
     found = []
     for chunk in queries.split(CHUNK):
         values = rbf_kernel(chunk.double(), machine.support, machine.gamma) @ machine.weights + machine.intercepts
-        winners = torch.where(values > 0, *machine.pairs)  # [CHUNK, P]
+        first, second = machine.pairs
+        winners = torch.where(values > 0, first, second)  # [CHUNK, P]
         votes = torch.zeros(len(chunk), len(machine.classes)).scatter_add_(1, winners, torch.ones(winners.shape))
         found.append(machine.classes[votes.argmax(1)])
     return torch.cat(found)

@@ -6,7 +6,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
 from common.data import to_unit_range
-from common.vae.network import VAE, layout
+from common.vae.network import VAE, layout, placed
 
 CHUNK = 1000  # images encoded at once
 
@@ -53,7 +53,7 @@ def untrained(latent_dim: int, width: int, images: torch.Tensor, seed: int) -> V
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         vae = VAE(latent_dim, width)
-    vae.to(images.device).to(memory_format=layout(images.device))
+    placed(vae, images.device)
     for module in vae.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = None  # the mean over all batches

@@ -115,3 +115,21 @@ def latents(points: np.ndarray, labels: np.ndarray, classes: Sequence[str], meth
     axis.set(xticks=[], yticks=[], xlabel=f"{name} 1", ylabel=f"{name} 2")
     axis.set_title(f"Posterior means of {len(points):,} test images, placed without their labels")
     save(figure, path)
+
+
+def benchmark(table: pd.DataFrame, path: Path) -> None:
+    """Accuracy of each method, a panel for each number of labels, with 95 % confidence intervals."""
+    sizes = [size for size, rows in table.groupby("size") if len(rows) > 1]
+    methods = list(table["method"].unique())[::-1]
+    figure, axes = plt.subplots(1, len(sizes), figsize=(3.2 + 1.9 * len(sizes), 0.6 + 0.34 * len(methods)), sharey=True)
+    for axis, size in zip(np.atleast_1d(axes), sizes, strict=True):
+        rows = table[table["size"] == size].set_index("method").loc[methods]
+        places, colors = range(len(methods)), [GREY] * (len(methods) - 1) + [BLUE]
+        axis.errorbar(rows["mean"], places, xerr=rows["ci95"], fmt="none", ecolor=INK, elinewidth=1, capsize=3)
+        axis.scatter(rows["mean"], places, c=colors, s=22, zorder=3)
+        axis.axvline(rows["mean"].iloc[-1], color=BLUE, lw=0.8, ls=":")
+        axis.set_title(f"{size:,} labels")
+        axis.set_yticks(list(places), methods)
+        axis.margins(x=0.1)
+    figure.supxlabel("accuracy on the test images, mean over random subsets", fontsize=10)
+    save(figure, path)

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -14,8 +14,15 @@ from common.data import CLASSES, Split, to_uint8
 from common.quality import distances
 from common.run import Run
 from common.vae import figures as vae_figures
-from common.vae.features import prepare, project
+from common.vae.features import posterior_means, prepare, project
 from common.vae.network import VAE
+
+
+class Data(NamedTuple):
+    """Images and labels on the run's device."""
+
+    train: Split
+    test: Split
 
 
 def interruptible(run: Run, name: str, work: Callable[[], Any]) -> Any:
@@ -62,7 +69,7 @@ def measure_quality(run: Run, vae: VAE) -> None:
     run.record("quality", epoch=run.config.epochs, seconds=run.seconds, **distances.with_spread(rows))
 
 
-def draw_figures(run: Run, vae: VAE, test: Split, test_means: torch.Tensor) -> None:
+def draw_figures(run: Run, vae: VAE, test: Split) -> None:
     """All figures of the question, from the trained VAE and the tables."""
     folder, config = run.folder, run.config
     vae_figures.elbo(run.rows("metrics"), config.latent_dim, folder / "elbo.png")
@@ -83,7 +90,7 @@ def draw_figures(run: Run, vae: VAE, test: Split, test_means: torch.Tensor) -> N
     figures.image_grid(samples.cpu(), 20, folder / "samples.png", "Decoded prior samples: means of p(x|z), z ~ N(0, I)")
 
     if "latents_2d" not in run.tensors:
-        means = test_means.numpy()
+        means = posterior_means(vae, test.images).cpu().numpy()
         placed = interruptible(run, f"latents.png ({config.projection})", lambda: project(means, config.projection))
         run.keep("latents_2d", torch.from_numpy(placed))
     points, labels = run.tensors["latents_2d"].cpu().numpy(), test.labels.cpu().numpy()

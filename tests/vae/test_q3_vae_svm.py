@@ -196,6 +196,17 @@ def test_finished_run_is_reused_without_training_or_fitting(small, tmp_path, mon
     assert (tmp_path / "elbo.png").exists()
 
 
+def test_more_draws_are_added_to_a_finished_run(small, tmp_path):
+    q3.main(tiny(tmp_path / "a", draws=2))
+    q3.main(tiny(tmp_path / "a", draws=3))
+    q3.main(tiny(tmp_path / "b", draws=3))
+    tables = [pd.read_csv(tmp_path / name / "accuracy_draws.csv") for name in ("a", "b")]
+    keys = ["method", "size", "draw"]
+    assert tables[0].sort_values(keys, ignore_index=True).equals(tables[1].sort_values(keys, ignore_index=True))
+    tensors = [newest(tmp_path / name)["tensors"] for name in ("a", "b")]
+    assert tensors[0]["confusion_20"].equal(tensors[1]["confusion_20"])
+
+
 def test_script_end_to_end(script, tmp_path):
     flags = ["--epochs", 1, "--batch-size", 1000, "--width", 2, "--latent-dim", 4, "--label-sizes", 20, 100]
     flags += ["--draws", 3, "--projection", "pca", "--quality-samples", 30]
