@@ -52,6 +52,12 @@ def interruptible(run: Run, name: str, work: Callable[[], Any]) -> Any:
     return found
 
 
+def noise(run: Run, stream: str, number: int, n: int) -> torch.Tensor:
+    """Draws from the prior [n, latent_dim], a function of the run's seed, the stream and the number."""
+    rng = run.rng(stream, number)
+    return torch.randn(n, run.config.latent_dim, generator=rng, device=rng.device)
+
+
 @torch.no_grad()
 def measure_quality(run: Run, vae: VAE) -> None:
     """`quality.csv`: the sample quality of decoded prior samples (means of p(x|z)), as in question 4."""
@@ -60,8 +66,7 @@ def measure_quality(run: Run, vae: VAE) -> None:
     vae.eval()
     rows = []
     for i in range(distances.SEEDS):
-        shape = run.config.quality_samples, run.config.latent_dim
-        z = torch.randn(shape, generator=run.rng("quality", i), device=run.device)
+        z = noise(run, "quality", i, run.config.quality_samples)
         images = torch.cat([to_uint8(vae.decode(part)).cpu() for part in z.split(1000)])
         name = f"quality of prior samples, {i + 1} of {distances.SEEDS}"
         rows.append(interruptible(run, name, partial(distances.score, images, run.device)))
@@ -82,8 +87,7 @@ def draw_figures(run: Run, vae: VAE, test: Split) -> None:
     vae.eval()
     with torch.no_grad():
         reconstructed = vae.decode(vae.encode(originals)[0])
-        prior = torch.randn(120, config.latent_dim, generator=run.rng("prior", 0), device=run.device)
-        samples = vae.decode(prior)
+        samples = vae.decode(noise(run, "prior", 0, 120))
     vae.train()
     pairs = torch.stack([originals.view(3, 10, 28, 28), reconstructed.view(3, 10, 28, 28)], dim=1).flatten(0, 1)
     vae_figures.reconstructions(pairs.cpu().numpy(), CLASSES, folder / "reconstructions.png")

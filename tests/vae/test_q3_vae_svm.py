@@ -1,5 +1,6 @@
 """Question 3: the objective, the label leak, resume, the script end to end, bad input."""
 
+import contextlib
 import json
 import math
 from functools import partial
@@ -40,6 +41,19 @@ def same(a, b):
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
     return a.equal(b) if isinstance(a, torch.Tensor) else a == b or (a != a and b != b)
+
+
+def dies_after(n, function):
+    """The function for `n` calls, then Ctrl-C."""
+    calls = []
+
+    def dies(*arguments):
+        calls.append(1)
+        if len(calls) > n:
+            raise KeyboardInterrupt
+        return function(*arguments)
+
+    return dies
 
 
 def test_negative_elbo_is_an_upper_bound_on_the_exact_negative_log_likelihood():
@@ -163,15 +177,7 @@ def test_resumed_run_equals_an_unbroken_one_bit_for_bit(small, tmp_path, monkeyp
     monkeypatch.setattr(run, "CHECKPOINT_SECONDS", -1.0)
     with monkeypatch.context() as patch:
         name = {"step": "train_step", "draw": "classify"}[kind]
-        original, calls = getattr(q3, name), []
-
-        def dies(*arguments):
-            calls.append(1)
-            if len(calls) > int(number):
-                raise KeyboardInterrupt
-            return original(*arguments)
-
-        patch.setattr(q3, name, dies)
+        patch.setattr(q3, name, dies_after(int(number), getattr(q3, name)))
         with pytest.raises(KeyboardInterrupt):
             q3.main(config)
     q3.main(config)
@@ -194,6 +200,21 @@ def test_finished_run_is_reused_without_training_or_fitting(small, tmp_path, mon
     q3.main(tiny(tmp_path))
     assert capsys.readouterr().out.splitlines()[-8:] == first
     assert (tmp_path / "elbo.png").exists()
+
+
+@pytest.mark.parametrize("stop", [3, 1000])
+def test_run_on_another_device_continues_amid_its_svms_and_when_finished(small, tmp_path, monkeypatch, stop):
+    """The device is a stand-in whose tensors have no values: whatever a checkpoint kept must not be moved there."""
+    q3.main(tiny(tmp_path / "a"))
+    monkeypatch.setattr(run, "CHECKPOINT_SECONDS", -1.0)
+    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+        patch.setattr(q3, "classify", dies_after(stop, q3.classify))
+        q3.main(tiny(tmp_path / "b"))
+    monkeypatch.setattr(run, "resolve_device", lambda _: torch.device("meta"))
+    monkeypatch.setattr(run.Run, "rng", lambda self, stream, step: rng_for(self.config.seed, stream, step))
+    q3.main(tiny(tmp_path / "b"))
+    for name in ("metrics.csv", "accuracy.csv", "accuracy_draws.csv"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
 def test_more_draws_are_added_to_a_finished_run(small, tmp_path):
