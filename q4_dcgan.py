@@ -26,7 +26,7 @@ from common.gan.networks import Critic, Generator, prepare
 from common.gan.recipes import moment
 from common.losses import discriminator_losses, non_saturating_loss
 from common.run import Guard, Run
-from common.run.cli import launch, require_range, resolve_device
+from common.run.cli import launch, require_range
 from common.run.graphs import Graphed, adam, set_learning_rate
 
 
@@ -184,7 +184,7 @@ def main(config: Config, data: results.Data | None = None) -> None:
         return results.sample_finished_run(config, *shape)
 
     # Networks and optimizers.
-    device = resolve_device(config.device)
+    config, device = recipes.on_device(config)
     torch.manual_seed(config.seed)
     generator, discriminator = Generator(*shape), Critic(config.discriminator_width, batch_norm=True)
     for network in (generator, discriminator):

@@ -24,7 +24,7 @@ from common.gan.averages import MovingAverage
 from common.gan.critic_gradients import critic_gradients
 from common.gan.networks import Critic, Generator, prepare
 from common.run import Guard, Run
-from common.run.cli import launch, require_range, resolve_device
+from common.run.cli import launch, require_range
 from common.run.graphs import Graphed, adam, set_learning_rate
 from common.schedule import linear_decay
 
@@ -182,7 +182,7 @@ def main(config: Config, data: results.Data | None = None) -> None:
         return results.sample_finished_run(config, *shape)
 
     # Networks and optimizers.
-    device = resolve_device(config.device)
+    config, device = recipes.on_device(config)
     torch.manual_seed(config.seed)
     generator, critic = Generator(*shape), Critic(config.width)
     for network in (generator, critic):

@@ -7,6 +7,7 @@ never read. Appends a row for each run and kind of weights to <out>/<name>.csv.
 """
 
 import argparse
+import importlib
 import json
 import subprocess
 import sys
@@ -16,32 +17,41 @@ from pathlib import Path
 
 import pandas as pd
 
-ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from common.gan import figures, results
+
+ROOT = Path(__file__).resolve().parent.parent
 BN = {"batch_norm": True}
 SELF = {**BN, "self_modulation": 32}
-TTUR = {"batch_size": 25, "critic_steps": 1}
+MANY = {"batch_size": 25, "critic_steps": 1, "critic_lr": 2e-3}  # as many generator as critic steps
+BOTH = {**SELF, **MANY, "detail": 16}
 TRIALS = {
     "wgan_gp": {  # what differs from the script's defaults
+        "both": BOTH,
+        "both_beta1_0": {**BOTH, "beta1": 0.0},
+        "both_shift": {**BOTH, "max_shift": 1},
+        "both_equal_lr": {**BOTH, "critic_lr": 1e-3},
+        "both_two_critic_steps": {**BOTH, "critic_steps": 2, "critic_lr": 1e-3},
+        "both_slow_average": {**BOTH, "ema_decay": 0.9998, "ema_warm_up": 20},
+        "both_half_lr": {**BOTH, "lr": 5e-4, "critic_lr": 1e-3},
+        "many_steps": MANY,
         "defaults": {},
         "batch_norm": BN,
         "self_modulation": SELF,
-        "detail": {**SELF, "detail": 16},
-        "batch_25": {"batch_size": 25},
-        "one_critic_step": {**TTUR, "critic_lr": 2e-3, "lr": 1e-3},
-        "self_one_critic_step": {**SELF, **TTUR, "critic_lr": 2e-3, "lr": 1e-3},
-        "self_detail_one_critic_step": {**SELF, **TTUR, "detail": 16, "critic_lr": 2e-3, "lr": 1e-3},
-        "self_detail_two_critic_steps_25": {**SELF, "detail": 16, "batch_size": 25},
-        "self_detail_one_equal_rates": {**SELF, **TTUR, "detail": 16},
-        "self_detail_one_beta1_0": {**SELF, **TTUR, "detail": 16, "critic_lr": 2e-3, "beta1": 0.0},
-        "self_detail_one_shift": {**SELF, **TTUR, "detail": 16, "critic_lr": 2e-3, "max_shift": 1},
+        "self_detail": {**SELF, "detail": 16},
     },
 }
 
 
-def arguments(settings: dict) -> list[str]:
-    """Settings as flags."""
-    flags = [(f"--{name.replace('_', '-')}", value) for name, value in settings.items()]
-    return [part for flag, value in flags for part in ((flag,) if value is True else (flag, str(value)))]
+def train(script: str, settings: dict) -> None:
+    """One run in this process, without figures; measured after its last epoch."""
+    module = importlib.import_module(script)
+    results.write_results = lambda *_: None
+    for name in ("wgan_curves", "dcgan_curves"):
+        setattr(figures, name, lambda *_: None)
+    epochs = settings["epochs"]
+    module.main(module.Config(**{**settings, "out": Path(settings["out"])}, selection=True, sample_epochs=(epochs,)))
 
 
 def main() -> None:
@@ -52,12 +62,15 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="*", type=int, default=[10, 11])
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--precision", default="auto")
     parser.add_argument("--seconds", type=float, default=1e9, help="start no run after so many seconds")
     parser.add_argument("--out", type=Path, default=ROOT / "outputs" / "trials")
+    parser.add_argument("--train", type=json.loads, help="one run with these settings, in this process")
     asked = parser.parse_args()
+    script = {"dcgan": "q4_dcgan", "wgan_gp": "q4_wgan_gp"}[asked.group]
+    if asked.train:
+        return train(script, asked.train)
     asked.out.mkdir(parents=True, exist_ok=True)
-    script = "q4_dcgan.py" if asked.group == "dcgan" else "q4_wgan_gp.py"
     began = time.monotonic()
 
     def one(job: tuple[int, str]) -> None:
@@ -66,9 +79,9 @@ def main() -> None:
         folder = asked.out / f"{asked.group}_{name}_{asked.epochs}_{seed}"
         if time.monotonic() - began > asked.seconds or (folder / "quality.csv").exists():
             return
-        common = {"epochs": asked.epochs, "seed": seed, "precision": asked.precision, "out": folder}
-        flags = [*arguments({**common, **settings}), "--selection"]
-        done = subprocess.run([sys.executable, script, *flags], cwd=ROOT, capture_output=True, text=True)
+        common = {"epochs": asked.epochs, "seed": seed, "precision": asked.precision, "out": str(folder)}
+        command = [sys.executable, __file__, asked.group, "--train", json.dumps({**common, **settings})]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         if done.returncode:
             print(json.dumps({"name": name, "seed": seed, "failed": done.stderr.strip()[-300:]}), flush=True)
             return

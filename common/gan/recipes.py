@@ -1,12 +1,17 @@
 """Settings of question 4: what both scripts share, the papers' values, and the DCGAN's schedule."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import torch
 
 from common.quality import distances
-from common.run.cli import require, require_range
+from common.run.cli import require, require_range, resolve_device
+from common.run.device import resolve_precision
 from common.schedule import linear_decay
+
+T = TypeVar("T", bound="Common")
 
 
 @dataclass(frozen=True)
@@ -25,8 +30,8 @@ class Common:
     """Decides every random number of the run."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where networks run; auto takes an accelerator where there is one."""
-    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
-    """Number format of the convolutions in training; tf32 is CUDA's. bfloat16 is faster on accelerators and on
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
+    """Number format of the convolutions in training; auto: tf32 on CUDA, float32 elsewhere. bfloat16 is faster on
     processors with AMX."""
     fresh: bool = False
     """Start over in a folder that holds a run."""
@@ -42,6 +47,12 @@ class Common:
         distances.check_sample_size(self.quality_samples)
         require_range("--sample", self.sample, 0, 100_000, "a whole number")
         require_range("--seed", self.seed, 0, 2**63 - 1, "a whole number")
+
+
+def on_device(config: T) -> tuple[T, torch.device]:
+    """The settings with their `auto` resolved, and the device."""
+    device = resolve_device(config.device)
+    return replace(config, precision=resolve_precision(config.precision, device)), device
 
 
 def check_training(config: Any) -> None:

@@ -13,6 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from common.data import load_fashion_mnist, to_unit_range
 from common.run.cli import BadInput
+from common.run.device import float32_products
 
 WEIGHTS = Path(__file__).resolve().parent / "fashion_classifier.pt"
 SHA256 = "c2433138be5218da983ca657bdbf7497ba137157037e4f86ac80548d38ea5c51"
@@ -113,7 +114,10 @@ def embed(images: torch.Tensor, device: torch.device | str = "cpu") -> Embedding
     float64, so the processor takes its place."""
     place = "cpu" if torch.device(device).type == "mps" else str(device)
     classifier, chunk_size = _classifier_on(place), 125 if place == "cpu" else 5000
-    features = torch.cat([classifier.features(to_unit_range(chunk.to(place))) for chunk in images.split(chunk_size)])
+    with float32_products():
+        features = torch.cat(
+            [classifier.features(to_unit_range(chunk.to(place))) for chunk in images.split(chunk_size)]
+        )
     return Embedding(features.double(), classifier.linear(features).softmax(1).double())
 
 

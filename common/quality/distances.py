@@ -17,6 +17,7 @@ from torch.utils.data import Subset
 from common.data import load_fashion_mnist, torchvision_datasets
 from common.quality import classifier
 from common.run.cli import BadInput, require
+from common.run.device import float32_products
 
 N_SAMPLES, SEEDS = 10_000, 3
 FEWEST = 10  # images that can be scored at all
@@ -77,10 +78,12 @@ def score(images: torch.Tensor, device: torch.device | str = "cpu", against: str
         classifier's largest probability; class_0 to class_9: shares of the predicted classes.
     """
     found, real = classifier.embed(images, device), classifier.reference(against, str(device))
-    precision, recall = precision_recall(found, real)
+    with float32_products():
+        precision, recall = precision_recall(found, real)
+        kid = kernel_distance(found, real)
     return {
         "frechet": frechet_distance(found.features, real.features),
-        "kid": kernel_distance(found, real),
+        "kid": kid,
         "precision": precision,
         "recall": recall,
         "class_divergence": class_divergence(found.class_shares),

@@ -144,10 +144,10 @@ class Run:
             yield self.step
             self._in_step = False
             self.step += 1
+            if self.step % CHECK_STEPS == 0:
+                self.guard.check()  # waits for the device, which is time of training
             self.seconds += time.monotonic() - start
             self._changed = True
-            if self.step % CHECK_STEPS == 0:
-                self.guard.check()
             self._bar.update()
             if self.step % per_epoch == 0:
                 self.save()
