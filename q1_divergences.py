@@ -8,22 +8,21 @@ and (c) what makes the Wasserstein distance the better one: exact, estimated fro
     python q1_divergences.py --theta 0.2 --n-samples 2000 --seeds 3 --out outputs/q1_small
 
 Writes answers.csv, conclusions.csv, divergences.csv and the tables behind them (relaxations, samples, laws, knn, costs,
-learned, descent), the figures setup, divergences, relaxations, finite_samples, learned, descent (.png) and descent.gif,
-and prints the answers and the conclusion. The same command again only draws and prints.
+best_critic, learned, descent), the figures setup, divergences, relaxations, finite_samples, learned, descent (.png) and
+descent.gif, and prints the answers and the conclusion. The same command again only draws and prints.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
-from common.lines import estimators, exact, figures
+from common.lines import estimators, exact, figures, summary, tables
 from common.lines.networks import (
+    LOSSES,
     Networks,
     critic_difference,
     critic_loss,
@@ -31,14 +30,10 @@ from common.lines.networks import (
     draw,
     generator_slope,
     js_bound,
-    penalised_estimate,
 )
-from common.run import Run, require_finite, rng_for
+from common.lines.tables import Rows, line, numpy_rng, pieces
+from common.run import Run, require_finite
 from common.run.cli import launch, require, require_range
-
-Rows = Iterator[dict[str, Any]]
-WIDTHS = (0.5, 0.2, 0.05, 0.01)  # widths of strips and standard deviations of blur
-LOSSES = {"minimax": "discriminator", "non-saturating": "discriminator", "wasserstein": "critic"}  # and their network
 
 
 @dataclass(frozen=True)
@@ -98,43 +93,12 @@ class Config:
         return sorted({i / 10 for i in range(11)} | {self.theta})
 
 
-# Exact and relaxed.
-
-
-def relaxations(config: Config, run: Run) -> Rows:
-    """KL, JS and W1 of strips and of blurred lines, which have densities, as both shrink to lines."""
-    kinds = {
-        "strips": (exact.strips_kl, exact.strips_js, exact.strips_wasserstein),
-        "blur": (exact.blurred_kl, exact.blurred_js, exact.blurred_wasserstein),
-    }
-    for kind, functions in kinds.items():
-        for width in WIDTHS:
-            for theta in np.linspace(0, 1, 101).tolist():
-                kl, js, wasserstein = (float(function(theta, width)) for function in functions)
-                yield {"kind": kind, "width": width, "theta": theta, "kl": kl, "js": js, "wasserstein": wasserstein}
-
-
 # Estimated from samples.
-
-
-def numpy_rng(seed: int, stream: str, step: int) -> np.random.Generator:
-    """NumPy's generator for one step, as pure a function of `(seed, stream, step)` as torch's."""
-    return np.random.default_rng(rng_for(seed, stream, step).initial_seed())
-
-
-def line(x: float, y: np.ndarray) -> np.ndarray:
-    """The points (x, y_i), [n, 2]."""
-    return np.column_stack([np.full_like(y, x), y])
-
-
-def sizes(low: int, high: int) -> list[int]:
-    """Two sizes per decade, 1 and 3 times a power of ten, from low to high."""
-    return [n for power in range(8) for n in (10**power, 3 * 10**power) if low <= n <= high]
 
 
 def samples(config: Config, run: Run) -> Rows:
     """W1 by sorted matching and KL by nearest neighbours, from n points of each line, for each theta and seed."""
-    for seed in range(config.seeds):
+    for seed in pieces(run, "samples, seeds", range(config.seeds)):
         y, y_other = numpy_rng(config.seed, "samples", seed).random((2, config.n_samples))
         for theta in config.thetas:
             run.stop_if_asked()
@@ -142,55 +106,6 @@ def samples(config: Config, run: Run) -> Rows:
             kl = estimators.knn_kl(line(0, y), line(theta, y_other))
             reverse_kl = estimators.knn_kl(line(theta, y_other), line(0, y))
             yield {"theta": theta, "seed": seed, "wasserstein": wasserstein, "kl": kl, "reverse_kl": reverse_kl}
-
-
-def laws(config: Config, run: Run) -> Rows:
-    """Mean and spread of the error W1(samples) - |theta| over many repetitions, beside what theory expects of it."""
-    thetas = (0.0, 0.1, 0.3, 1.0)
-    for n in sizes(10, config.n_samples):
-        errors = np.empty((config.repeats, len(thetas)))
-        for i in range(config.repeats):
-            run.stop_if_asked()
-            y, y_other = numpy_rng(config.seed, f"laws of {n}", i).random((2, n))
-            errors[i] = [estimators.matched_wasserstein(y, y_other, theta) - theta for theta in thetas]
-        for theta, mean, std in zip(thetas, errors.mean(0).tolist(), errors.std(0, ddof=1).tolist(), strict=True):
-            law = estimators.wasserstein_bias(theta, n) if theta else estimators.expected_wasserstein_same_line(n)
-            row = {"theta": theta, "n": n, "error": mean, "std": std}
-            yield row | {"standard_error": std / math.sqrt(config.repeats), "law": float(law)}
-
-
-def knn(config: Config, run: Run) -> Rows:
-    """The nearest-neighbour estimate of KL as n grows, for each theta and seed."""
-    for n in sizes(10, config.n_samples):
-        for seed in range(config.seeds):
-            run.stop_if_asked()
-            y, y_other = numpy_rng(config.seed, f"knn of {n}", seed).random((2, n))
-            for theta in (0.0, 0.1, 1.0):
-                yield {"theta": theta, "n": n, "seed": seed, "kl": estimators.knn_kl(line(0, y), line(theta, y_other))}
-
-
-def costs(config: Config, run: Run) -> Rows:
-    """Seconds of three exact ways to W1 of the same samples, median and range of 5, and their distance from sorting."""
-    for n in [*sizes(100, 2000), 2000, *sizes(2001, 100 * config.n_samples)]:
-        y, y_other = numpy_rng(config.seed, "costs", n).random((2, n))
-        points, others = line(0, y), line(config.theta, y_other)
-        ways: dict[str, tuple[Callable[..., float], tuple]] = {
-            "sorted": (estimators.matched_wasserstein, (y, y_other, config.theta))
-        }
-        if n <= 2000:
-            ways["ot.emd2"] = (estimators.transport_wasserstein, (points, others))
-            ways["assignment"] = (estimators.assignment_wasserstein, (points, others))
-        values = {}
-        for way, (function, arguments) in ways.items():
-            seconds = []
-            for _ in range(5):
-                run.stop_if_asked()
-                start = time.perf_counter()
-                values[way] = function(*arguments)
-                seconds.append(time.perf_counter() - start)
-            low, _, median, _, high = sorted(seconds)
-            difference = values[way] - values["sorted"]
-            yield {"way": way, "n": n, "seconds": median, "low": low, "high": high, "difference": difference}
 
 
 # Learned by networks.
@@ -203,7 +118,6 @@ def begin(kind: str, count: int, stream: str, config: Config, run: Run) -> tuple
 
     def train_step(theta: torch.Tensor, step: int) -> None:
         """Each network sees fresh points of x = 0 and of x = its theta; theta [count]."""
-        run.stop_if_asked()
         rng = run.rng(stream, step)
         real, fake = (draw(x, config.batch_size, rng) for x in (torch.zeros_like(theta), theta))  # [count, B, 2]
         if kind == "critic":
@@ -228,15 +142,15 @@ def learned(config: Config, run: Run) -> Rows:
     x = torch.linspace(-0.25, 1.25, 151, device=run.device)
     run.keep("profile_x", x)
     profile = torch.stack([x, torch.full_like(x, 0.5)], dim=1)  # [points, 2]
-    columns = {}
+    columns: dict[str, torch.Tensor] = {}
     for kind, measure in (("discriminator", js_bound), ("critic", critic_difference)):
         networks, train_step = begin(kind, len(theta), f"learned {kind}", config, run)
-        for step in range(config.steps):
+        for step in pieces(run, f"learned, steps of the {kind}s", range(config.steps)):
             train_step(theta, step)
         with torch.no_grad():
             columns[kind] = torch.zeros(len(theta), dtype=torch.float64)
             n_batches = math.ceil(config.n_samples / config.batch_size)
-            for step in range(n_batches):
+            for step in pieces(run, f"learned, fresh points for the {kind}s", range(n_batches)):
                 rng = run.rng(f"fresh for {kind}", step)
                 real, fake = (draw(x, config.batch_size, rng) for x in (torch.zeros_like(theta), theta))
                 columns[kind] += measure(networks, real, fake).cpu().double() / n_batches
@@ -255,12 +169,13 @@ def descent(config: Config, run: Run) -> Rows:
     for loss, kind in LOSSES.items():
         theta = torch.ones(config.seeds, dtype=torch.float64)  # a slope of 1e-8 must count
         networks, train_step = begin(kind, config.seeds, f"descent of {loss}", config, run)
-        for step in range(warm_up):
+        for step in pieces(run, f"descent, {loss}, steps before it", range(warm_up)):
             train_step(theta.float().to(run.device), step)
         path = []
-        for step in range(config.generator_steps + 1):
+        for step in pieces(run, f"descent, {loss}, steps on theta", range(config.generator_steps + 1)):
             x = theta.float().to(run.device)
             for i in range(config.critic_steps):
+                run.stop_if_asked()
                 train_step(x, warm_up + step * config.critic_steps + i)
             rng = run.rng(f"slope in the descent of {loss}", step)
             slope = generator_slope(networks, x, loss, config.batch_size, rng).cpu().double()  # [seeds]
@@ -271,7 +186,7 @@ def descent(config: Config, run: Run) -> Rows:
                 yield {"loss": loss, "step": step, "seed": seed, "theta": thetas[seed], "slope": slopes[seed]}
 
 
-# What it says.
+# (a), (b): exact beside estimated.
 
 
 def divergences(config: Config, run: Run) -> Rows:
@@ -292,79 +207,10 @@ def divergences(config: Config, run: Run) -> Rows:
         yield row
 
 
-def answers(config: Config, run: Run) -> Rows:
-    """The rows of `divergences` at the question's theta (a) and at 0 (b), one estimate a line."""
-    table = run.rows("divergences").set_index("theta")
-    for question, theta in (("a", config.theta), ("b", 0.0)):
-        for divergence, name, way in (
-            ("KL(P || Q)", "kl", "neighbours"),
-            ("KL(Q || P)", "reverse_kl", "neighbours"),
-            ("Jensen-Shannon", "js", "discriminator"),
-            ("Wasserstein-1", "wasserstein", "samples"),
-            ("Wasserstein-1", "wasserstein", "critic"),
-        ):
-            value, estimate, std = (float(table.loc[theta, f"{name}{end}"]) for end in ("", f"_{way}", f"_{way}_std"))
-            row = {"question": question, "theta": theta, "divergence": divergence, "exact": value, "estimator": way}
-            yield row | {"estimate": estimate, "std": std, "error": estimate - value}
-
-
-def conclusions(config: Config, run: Run) -> Rows:
-    """The figures on which the answer to (c) rests: mean and standard deviation over seeds, and what theory expects.
-
-    The growth of the KL estimate is fitted over n >= 30; "late" is the last quarter of the descent.
-    """
-    estimates, trained, path = run.rows("knn"), run.rows("learned"), run.rows("descent")
-    apart = estimates[(estimates["theta"] == 1) & (estimates["n"] >= 30)].groupby("seed")
-    growth = [np.polyfit(np.log10(rows["n"]), rows["kl"], 1)[0] for _, rows in apart]
-    near, far = (trained[trained["theta"] == theta] for theta in (0.1, 1.0))
-    best = penalised_estimate(1.0, config.gradient_penalty)
-    found = [
-        ("kl growth", growth, 2 * math.log(10)),
-        ("js at 0.1", near["discriminator"], math.log(2)),
-        ("js at 1", far["discriminator"], math.log(2)),
-        ("critic at 0.1", near["critic"], penalised_estimate(0.1, config.gradient_penalty)),
-        ("critic at 1", far["critic"], best),
-        ("slope at 1, minimax", far["slope_minimax"], 0.0),
-        ("slope at 1, non-saturating", far["slope_non-saturating"], math.nan),  # it depends on how long one trains
-        ("slope at 1, wasserstein", far["slope_wasserstein"], best),
-    ]
-    for loss, rows in path.groupby("loss", sort=False):
-        theta = rows.pivot(index="step", columns="seed", values="theta")
-        late = theta.tail(math.ceil(len(theta) / 4))
-        found += [
-            (f"last theta, {loss}", theta.iloc[-1], math.nan),
-            (f"lowest theta, {loss}", theta.min(), math.nan),
-            (f"late |theta|, {loss}", late.abs().mean(), math.nan),
-        ]
-    for quantity, values, theory in found:
-        mean, std = float(np.mean(values)), float(np.std(values, ddof=1))
-        yield {"quantity": quantity, "mean": mean, "std": std, "theory": theory}
-
-
-PARTS = (relaxations, samples, laws, knn, costs, learned, descent, divergences, answers, conclusions)
-
-
-def say_answers(config: Config, run: Run) -> None:
-    """Print the answers to (a) and (b) as a table, and that to (c) in four lines."""
-    run.say("\n     theta  distance        exact    estimate            error     estimator")
-    for row in run.tables["answers"]:
-        run.say(
-            f"({row['question']})  {row['theta']:<5g}  {row['divergence']:<14}  {row['exact']:<7.4g}"
-            f"  {row['estimate']:7.4f} ± {row['std']:.4f}  {row['error']:+8.4f}  {row['estimator']}"
-        )
-    found = {row["quantity"]: f"{row['mean']:.3g} ± {row['std']:.1g}" for row in run.tables["conclusions"]}
-    growth, js, js_far = found["kl growth"], found["js at 0.1"], found["js at 1"]
-    critic, critic_far = found["critic at 0.1"], found["critic at 1"]
-    minimax, other, wasserstein = (found[f"slope at 1, {loss}"] for loss in LOSSES)
-    late = ", ".join(f"{found[f'late |theta|, {loss}']} {loss}" for loss in LOSSES).replace("wasserstein", "W1")
-    for sentence in (
-        f"\n(c) KL is infinite for every theta > 0; its estimate grows by {growth} nats a decade (finite_samples.png).",
-        f"    JS is log 2 near and far: learned {js} at 0.1, {js_far} at 1; slope {minimax} or {other} (learned.png).",
-        f"    W1 is theta, continuous: learned {critic} at 0.1, {critic_far} at 1; slope {wasserstein} (learned.png).",
-        f"    Descent from 1, |theta| late: {late} (descent.png).",
-        f"Mean ± standard deviation, {config.seeds} seeds. Slopes at theta = 1; of JS: minimax or non-saturating loss.",
-    ):
-        run.say(sentence)
+PARTS = (
+    *(tables.relaxations, samples, tables.laws, tables.knn, tables.costs, tables.best_critic, learned, descent),
+    *(divergences, summary.answers, summary.conclusions),
+)
 
 
 def main(config: Config) -> None:
@@ -372,12 +218,15 @@ def main(config: Config) -> None:
     torch.set_num_threads(1)  # the networks are so small that more threads mostly wait for each other
     with Run(config, "q1_divergences") as run:
         # Compute: one table after another; a part that is stopped leaves no row and begins again.
+        if run.step == len(PARTS):
+            run.say(f"{run.folder} holds this run, finished; its figures are drawn again")
         for i in run.steps(len(PARTS), per_epoch=1):
+            run.say(f"{PARTS[i].__name__} ({i + 1} of {len(PARTS)})")
             start = time.monotonic()
             rows = list(PARTS[i](config, run))
             for row in rows:
                 run.record(PARTS[i].__name__, **row)
-            run.say(f"{PARTS[i].__name__}.csv: {len(rows)} rows in {time.monotonic() - start:.1f} s")
+            run.say(f"  {PARTS[i].__name__}.csv: {len(rows)} rows in {time.monotonic() - start:.1f} s")
 
         # Draw.
         table = {part.__name__: run.rows(part.__name__) for part in PARTS}
@@ -387,13 +236,12 @@ def main(config: Config) -> None:
         figures.relaxations(table["relaxations"], run.folder / "relaxations.png")
         figures.finite_samples(table["laws"], table["knn"], table["costs"], run.folder / "finite_samples.png")
         profiles = {name: run.tensors[name].cpu().numpy() for name in ("profile_x", "discriminators", "critics")}
-        best = [penalised_estimate(theta, config.gradient_penalty) for theta in np.linspace(0, 1, 101)]
-        figures.learned(table["learned"], profiles, config.theta, np.array(best), run.folder / "learned.png")
+        figures.learned(table["learned"], table["best_critic"], profiles, config.theta, run.folder / "learned.png")
         figures.descent(table["descent"], run.folder / "descent.png")
         figures.descent_animation(table["descent"], run.folder / "descent.gif")
 
         # Answer.
-        say_answers(config, run)
+        summary.say_answers(config, run)
 
 
 if __name__ == "__main__":

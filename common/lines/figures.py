@@ -1,22 +1,23 @@
 """Figures of Q1: two parallel lines, their distances, what samples and networks say of them, the descent on theta."""
 
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from PIL import Image
 
+from common.animation import palette_of, write_gif
 from common.figures import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED, plt, save
-from common.run.files import write_file
 
 COLOURS = {"minimax": RED, "non-saturating": ORANGE, "wasserstein": BLUE}
 NAMES = {"minimax": "JS, minimax", "non-saturating": "JS, non-saturating", "wasserstein": "Wasserstein"}
 LOG_2 = np.log(2)
-BARS = {"fmt": "o", "markersize": 4, "capsize": 3, "linewidth": 1.2}
-THEORY = {"linewidth": 1, "linestyle": "--"}
+BARS: dict[str, Any] = {"fmt": "o", "markersize": 4, "capsize": 3, "linewidth": 1.2}
+THEORY: dict[str, Any] = {"linewidth": 1, "linestyle": "--"}
 
 
 def _bars(axes: Axes, rows: pd.DataFrame, x: str, value: str, **style: Any) -> None:
@@ -57,7 +58,7 @@ def setup(y: np.ndarray, y_other: np.ndarray, theta: float, path: Path) -> None:
 
 def divergences(table: pd.DataFrame, n_samples: int, path: Path) -> None:
     """KL, JS and W1 against theta: exact, with theta = 0 an isolated point where they jump, and estimated."""
-    figure, (kl, js, wasserstein) = plt.subplots(1, 3, figsize=(12, 4))
+    figure, (kl, js, wasserstein) = plt.subplots(1, 3, figsize=(10, 3.8))
     exact = {"color": INK, "linewidth": 1.6}
     point = {
         "marker": "o",
@@ -106,7 +107,7 @@ def divergences(table: pd.DataFrame, n_samples: int, path: Path) -> None:
 
 def relaxations(table: pd.DataFrame, path: Path) -> None:
     """KL, JS and W1 of strips and blurred lines against theta, for several widths, converging to the lines' own."""
-    figure, axes = plt.subplots(2, 3, figsize=(11.5, 6.4), sharex=True)
+    figure, axes = plt.subplots(2, 3, figsize=(10, 6), sharex=True)
     for row, (kind, symbol, name) in zip(axes, (("strips", "w", "Strips"), ("blur", "σ", "Blur")), strict=True):
         groups = table[table["kind"] == kind].groupby("width", sort=False)
         for i, (width, rows) in enumerate(groups):
@@ -135,7 +136,7 @@ def relaxations(table: pd.DataFrame, path: Path) -> None:
 
 def finite_samples(laws: pd.DataFrame, knn: pd.DataFrame, costs: pd.DataFrame, path: Path) -> None:
     """Against n: the bias of empirical W1 with its laws, the estimate of KL, the time of three exact ways to W1."""
-    figure, (error, growth, cost) = plt.subplots(1, 3, figsize=(12.5, 4.1))
+    figure, (error, growth, cost) = plt.subplots(1, 3, figsize=(10.4, 4))
     for (theta, rows), colour in zip(laws.groupby("theta"), (INK, RED, ORANGE, BLUE), strict=True):
         error.plot(rows["n"], rows["law"], color=colour, **THEORY)
         error.errorbar(rows["n"], rows["error"], rows["standard_error"], color=colour, label=f"θ = {theta:g}", **BARS)
@@ -160,20 +161,17 @@ def finite_samples(laws: pd.DataFrame, knn: pd.DataFrame, costs: pd.DataFrame, p
     save(figure, path)
 
 
-def learned(
-    table: pd.DataFrame, profiles: dict[str, np.ndarray], theta: float, expected: np.ndarray, path: Path
-) -> None:
+def learned(table: pd.DataFrame, best: pd.DataFrame, profiles: dict[str, np.ndarray], theta: float, path: Path) -> None:
     """What trained networks say of JS and W1, the functions they learned, and the slopes they give a generator.
 
     Args:
         table: rows with theta, seed, discriminator, critic and the slopes.
+        best: rows with theta, mesh, difference and x_difference of the best penalised critics.
         profiles: profile_x [points]; discriminators (logits) and critics [seeds, points], along y = 1/2 at theta.
         theta: that of the profiles.
-        expected: estimates of the best penalised critic at 0, 0.01, ... 1.
     """
-    figure, axes = plt.subplots(2, 2, figsize=(10.5, 7.4))
+    figure, axes = plt.subplots(2, 2, figsize=(9.6, 7))
     js, wasserstein, along, slopes = axes.flat
-    grid = np.linspace(0, 1, len(expected))
 
     js.plot([0, 1], [LOG_2, LOG_2], color=INK, linewidth=1.2, label="exact, θ > 0: log 2")
     js.plot(0, 0, "o", color=INK, markersize=7, markerfacecolor="none", label="exact, θ = 0")
@@ -181,8 +179,15 @@ def learned(
     js.set(title="Bound on JS", xlabel="θ", ylabel="nats", ylim=(-0.04, 0.76))
     js.legend()
 
-    wasserstein.plot(grid, grid * 0, color=INK, linewidth=1.2, label="exact")
-    wasserstein.plot(grid, expected - grid, color=BLUE, linewidth=1.2, linestyle="--", label="best penalised critic")
+    finest = best[best["mesh"] == best["mesh"].max()]
+    thetas = np.array([0.0, *finest["theta"]])
+    wasserstein.plot([0, 1], [0, 0], color=INK, linewidth=1.2, label="exact")
+    for column, colour, style, label in (
+        ("difference", BLUE, "--", "best penalised critic"),
+        ("x_difference", GREY, ":", "the best that ignores y, θ²/(2λ)"),
+    ):
+        excess = np.array([0.0, *(finest[column] - finest["theta"])])
+        wasserstein.plot(thetas, excess, color=colour, linewidth=1.2, linestyle=style, label=label)
     errors = table.assign(error=table["critic"] - table["theta"])
     _bars(wasserstein, errors, "theta", "error", color=BLUE, label="critic, fresh points")
     wasserstein.set(title="Critic's W1 minus θ", xlabel="θ", ylabel="error")
@@ -215,7 +220,7 @@ def learned(
 
 def descent(table: pd.DataFrame, path: Path) -> None:
     """theta and the slope it follows, against the step of gradient descent, for each loss."""
-    figure, (place, slope) = plt.subplots(1, 2, figsize=(10.5, 4.1))
+    figure, (place, slope) = plt.subplots(1, 2, figsize=(9.6, 3.9))
     for loss, rows in table.groupby("loss", sort=False):
         _band(place, rows, "step", "theta", color=COLOURS[loss], label=NAMES[loss])
         sizes = rows["slope"].abs().groupby(rows["step"])
@@ -235,13 +240,14 @@ def descent_animation(table: pd.DataFrame, path: Path, frames: int = 50) -> None
     }
     last = int(table["step"].max())
     low, high = min(table["theta"].min(), 0) - 0.1, max(table["theta"].max(), 1) + 0.1
-    figure, (plane, curve) = plt.subplots(1, 2, figsize=(8.4, 3.6), dpi=80)
+    figure, (plane, curve) = plt.subplots(1, 2, figsize=(8.4, 3.6), dpi=160)
     plane.axvline(0, color=INK, linewidth=3)
     plane.set(xlim=(low, high), ylim=(0, 3), xlabel="x", title="Black: data; coloured: generator")
     plane.set_yticks([2.5, 1.5, 0.5], [NAMES[loss] for loss in paths])
     plane.grid(False)
     curve.axhline(0, color=INK, linewidth=1, linestyle=":")
     curve.set(xlim=(0, last), ylim=(low, high), xlabel="step on θ", ylabel="θ, mean over seeds")
+    canvas = FigureCanvasAgg(figure)
     lines, curves = {}, {}
     for row, (loss, theta) in enumerate(paths.items()):
         lines[loss] = plane.vlines(theta.iloc[0], 2.1 - row, 2.9 - row, color=COLOURS[loss], linewidth=1.5)
@@ -254,17 +260,14 @@ def descent_animation(table: pd.DataFrame, path: Path, frames: int = 50) -> None
             lines[loss].set_segments([[(x, 2.1 - row), (x, 2.9 - row)] for x in now])
             curves[loss].set_data(theta.index[: step + 1], theta.iloc[: step + 1].mean(axis=1))
         curve.set_title(f"Step {step}")
-        figure.canvas.draw()
-        images.append(Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB"))
+        canvas.draw()
+        figure.set_layout_engine("none")  # after the first drawing nothing moves any more
+        images.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
     plt.close(figure)
-    _save_gif(images, path, milliseconds=100)
 
+    def rgb(colour: str) -> tuple[int, int, int]:
+        red, green, blue = (round(255 * channel) for channel in to_rgb(colour))
+        return red, green, blue
 
-def _save_gif(images: list[Image.Image], path: Path, milliseconds: int) -> None:
-    """Write frames as a GIF that repeats, holding the last one for two seconds."""
-    buffer = io.BytesIO()
-    palette = images[-1].quantize(128)
-    flat = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
-    durations = [milliseconds] * (len(flat) - 1) + [2000]
-    flat[0].save(buffer, "GIF", save_all=True, append_images=flat[1:], duration=durations, loop=0, optimize=True)
-    write_file(path, buffer.getvalue())
+    palette = palette_of([rgb(colour) for colour in (INK, *COLOURS.values())], [(230, 230, 230)])
+    write_gif(images, palette, 672, path)

@@ -9,6 +9,8 @@ import math
 import torch
 from torch.nn import functional as F
 
+LOSSES = {"minimax": "discriminator", "non-saturating": "discriminator", "wasserstein": "critic"}  # and their network
+
 
 class Networks(torch.nn.Module):
     """`count` independent networks 2 -> width -> width -> 1 with LeakyReLU(0.2), begun as `torch.nn.Linear` does."""
@@ -63,15 +65,6 @@ def critic_loss(
     (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
     penalty = (gradient.norm(dim=2) - 1).square().mean(1)
     return gradient_penalty * penalty - critic_difference(critic, real, fake)
-
-
-def penalised_estimate(theta: float, gradient_penalty: float) -> float:
-    """What the best penalised critic of lines theta apart says: |theta| (1 + |theta| / (2 lambda)), not |theta|.
-
-    Derivation: a critic of slope s everywhere between the lines gains s |theta| and pays lambda (s - 1)^2; the sum is
-    largest at s = 1 + |theta| / (2 lambda). As the points between are uniform in x, no slope that varies does better.
-    """
-    return abs(theta) * (1 + abs(theta) / (2 * gradient_penalty))
 
 
 def generator_slope(

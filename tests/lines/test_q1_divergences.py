@@ -11,7 +11,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 import q1_divergences as q1
-from common.lines import exact
+from common.lines import best_critic, exact
 from common.lines import networks as nets
 from common.run.cli import launch
 
@@ -83,7 +83,7 @@ def test_critic_loss_of_linear_critics_and_the_best_one_overshoots():
     difference = nets.critic_difference(critic, real, fake)
     torch.testing.assert_close(difference, slope * theta)
     best = difference[loss.argmin()].item()
-    assert best == pytest.approx(nets.penalised_estimate(theta, weight), abs=1e-5)
+    assert best == pytest.approx(best_critic.functions_of_x(theta, weight)[0], abs=1e-5)
     assert best > theta
 
 
@@ -103,7 +103,7 @@ def test_penalty_looks_at_points_between_the_lines():
     assert loss.item() == pytest.approx(3 / 3 + 1, abs=0.06)  # E (2x - 1)^2 = 1/3, E_Q f - E_P f = 1
 
 
-@pytest.mark.parametrize("loss", q1.LOSSES)
+@pytest.mark.parametrize("loss", nets.LOSSES)
 def test_generator_slopes_are_the_derivatives_of_the_losses(loss):
     theta = torch.tensor([0.2, 0.9])
 
@@ -163,7 +163,7 @@ def test_short_training_already_tells_the_distances_apart(finished):
     assert (far["slope_minimax"].abs() < 0.1 * far["slope_wasserstein"]).all()
 
     descent = pd.read_csv(finished[0] / "descent.csv")
-    assert descent.groupby("loss").size().to_dict() == dict.fromkeys(q1.LOSSES, 2 * 9)
+    assert descent.groupby("loss").size().to_dict() == dict.fromkeys(nets.LOSSES, 2 * 9)
     for _, path in descent.groupby(["loss", "seed"]):
         assert path["theta"].iloc[0] == 1
         np.testing.assert_allclose(np.diff(path["theta"]), -q1.Config().generator_lr * path["slope"][:-1], atol=1e-6)
@@ -190,7 +190,10 @@ def test_the_same_command_again_only_draws_and_prints(finished, monkeypatch, cap
     with pytest.raises(SystemExit, match="0"):
         launch(q1.Config, q1.main, q1.__doc__)
     assert {path: path.read_bytes() for path in before} == before  # `costs` holds times: measured again, they differ
-    assert capsys.readouterr().out.strip() == first.stdout[first.stdout.index("     theta") :].strip()
+    told, said = capsys.readouterr().out.split("\n", 1)
+    assert "finished" in told
+    assert said.strip() == first.stdout[first.stdout.index("     theta") :].strip()
+    assert f"{out}. Open first: divergences.png" in said
 
 
 def test_a_run_stopped_within_a_part_continues_to_the_same_tables(tmp_path, monkeypatch):
