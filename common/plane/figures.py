@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection, PolyCollection
-from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgba
+from matplotlib.colors import LinearSegmentedColormap, Normalize, hsv_to_rgb, to_rgba
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from PIL import Image
 
@@ -53,6 +53,7 @@ class Frames:
 
 
 WINDOW = (-0.1, 1.1)
+MOMENTS = (0, 100, 600)  # iterations of the snapshot, before the last
 
 
 class _Scene:
@@ -73,7 +74,7 @@ class _Scene:
         axes.grid(False)
 
     def show(self, index: int) -> None:
-        """Move to frame `index`; an arrow is at most 2 `ARROW` long."""
+        """Move to frame `index`; an arrow is at most 2 `ARROW` long, and none starts outside the window."""
         frames = self.frames
         steps = frames.arrows[index] * ARROW / frames.long
         length = np.linalg.norm(steps, axis=1, keepdims=True)
@@ -81,18 +82,22 @@ class _Scene:
         self.surface.set_data(frames.surface[index])
         self.fakes.set_offsets(frames.fakes[index])
         self.arrows.set_offsets(frames.fakes[index])
-        self.arrows.set_UVC(*steps.T)
+        inside = ((frames.fakes[index] > WINDOW[0]) & (frames.fakes[index] < WINDOW[1])).all(1, keepdims=True)
+        self.arrows.set_UVC(*np.where(inside, steps, 0).T)
 
 
 def snapshots(frames: Frames, path: Path) -> None:
-    """Real and fake samples, discriminator surface and arrows at the start, in the middle and at the end."""
-    chosen = [0, len(frames.iterations) // 2, len(frames.iterations) - 1]
-    figure, axes = plt.subplots(1, 3, figsize=(13.5, 5.2), sharey=True)
+    """Real and fake samples, discriminator surface and arrows at or just after each of `MOMENTS`, and at the end."""
+    last = len(frames.iterations) - 1
+    found = np.searchsorted(frames.iterations, [moment for moment in MOMENTS if moment < frames.iterations[-1]])
+    chosen = [*dict.fromkeys([*found.tolist(), last])]
+    figure, axes = plt.subplots(1, len(chosen), figsize=(3.4 * len(chosen) + 1, 4.2), sharey=True, squeeze=False)
+    axes = axes[0]
     for axis, index in zip(axes, chosen, strict=True):
         scene = _Scene(axis, frames)
         scene.show(index)
         length = np.linalg.norm(frames.arrows[index], axis=1).mean()
-        axis.set_title(f"iteration {frames.iterations[index]:,}   (mean gradient {length:.2g})")
+        axis.set_title(f"iteration {frames.iterations[index]:,}\nmean gradient {length:.2g}")
         axis.label_outer()
     figure.colorbar(scene.surface, ax=axes, label=frames.surface_label, shrink=0.8, aspect=30)
     note = f"arrows: minus the gradient of the generator's loss; one {ARROW:g} long stands for {frames.long:.2g}"
@@ -103,7 +108,7 @@ def snapshots(frames: Frames, path: Path) -> None:
 
 
 def manifold(noise_edges: np.ndarray, images: np.ndarray, real: np.ndarray, path: Path) -> None:
-    """The generator's image of a noise grid whose cells hold equal probability; opacity by density.
+    """The generator's image of a noise grid whose cells hold equal probability, each cell in its colour of the noise.
 
     Args:
         noise_edges: cumulative probability of the grid lines along each noise dimension [m].
@@ -111,26 +116,38 @@ def manifold(noise_edges: np.ndarray, images: np.ndarray, real: np.ndarray, path
         real: samples of the target [n, 2].
     """
     figure, (before, after) = plt.subplots(1, 2, figsize=(11, 5.6), layout="compressed")
+    middle = (noise_edges[:-1] + noise_edges[1:]) / 2
     if images.ndim == 3:
         square = np.stack(np.meshgrid(noise_edges, noise_edges, indexing="ij"), 2)
-        even = PolyCollection(_quads(square), facecolors=to_rgba(PURPLE, 0.3), edgecolors=PURPLE, lw=0.3)
-        before.add_collection(even)
-        after.add_collection(PolyCollection(_quads(images), facecolors=_shades(images), edgecolors="none"))
+        colours = _colours(*np.meshgrid(middle, middle, indexing="ij"))
+        before.add_collection(PolyCollection(_quads(square), facecolors=colours, edgecolors=colours, lw=0.3))
+        opaque = np.append(colours, _opacity(_densities(images))[:, None], 1)
+        after.add_collection(PolyCollection(_quads(images), facecolors=opaque, edgecolors="none", zorder=2))
         before.set(ylabel="noise, second coordinate (cumulative probability)")
     else:
         line = np.stack([noise_edges, np.full_like(noise_edges, 0.5)], 1)
-        before.add_collection(LineCollection(np.stack([line[:-1], line[1:]], 1), colors=PURPLE, lw=6))
+        colours = _colours(middle, np.full_like(middle, 0.5))
+        before.add_collection(LineCollection(np.stack([line[:-1], line[1:]], 1), colors=colours, lw=6))
         parts = np.stack([images[:-1], images[1:]], 1)
-        share = 1 / np.maximum(np.linalg.norm(parts[:, 1] - parts[:, 0], axis=1), 1e-9)
-        after.add_collection(LineCollection(parts, colors=_opacity(share), lw=3, zorder=2))
+        density = 1 / np.maximum(np.linalg.norm(parts[:, 1] - parts[:, 0], axis=1), 1e-9)
+        opaque = np.append(colours, _opacity(density)[:, None], 1)
+        after.add_collection(LineCollection(parts, colors=opaque, lw=3, zorder=2))
         before.set(yticks=[])
     before.set(xlim=(0, 1), ylim=(0, 1), xlabel="noise, first coordinate (cumulative probability)", aspect="equal")
     before.set_title("the noise, in cells of equal probability")
-    after.scatter(*real.T, s=6, color=GREEN, linewidths=0, alpha=0.5, label="real samples", zorder=1)
+    after.scatter(*real.T, s=6, color=GREY, linewidths=0, alpha=0.4, label="real samples", zorder=1)
     after.set(xlim=WINDOW, ylim=WINDOW, xlabel="x", ylabel="y", aspect="equal")
-    after.set_title("where the generator puts them (darker: denser)")
+    after.set_title("where the generator puts them (fainter: sparser)")
     after.legend(loc="upper right", markerscale=2)
     save(figure, path)
+
+
+def _colours(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """A colour for each place in the unit square, hue by its direction from the middle, pale there: RGB [N, 3]."""
+    dx, dy = x.ravel() - 0.5, y.ravel() - 0.5
+    hue = np.arctan2(dy, dx) / (2 * np.pi) % 1
+    saturation = 0.15 + 0.75 * np.maximum(abs(dx), abs(dy)) / 0.5
+    return hsv_to_rgb(np.stack([hue, saturation, np.full_like(hue, 0.85)], 1))
 
 
 def _quads(grid: np.ndarray) -> np.ndarray:
@@ -139,18 +156,17 @@ def _quads(grid: np.ndarray) -> np.ndarray:
     return np.stack(corners, 2).reshape(-1, 4, 2)
 
 
-def _shades(grid: np.ndarray) -> np.ndarray:
+def _densities(grid: np.ndarray) -> np.ndarray:
+    """One over the area of each cell of a grid [m, m, 2]: [(m - 1)^2]."""
     quads = _quads(grid)
     diagonal, other = quads[:, 2] - quads[:, 0], quads[:, 3] - quads[:, 1]
     area = np.abs(diagonal[:, 0] * other[:, 1] - diagonal[:, 1] * other[:, 0]) / 2
-    return _opacity(1 / np.maximum(area, 1e-9))
+    return 1 / np.maximum(area, 1e-9)
 
 
 def _opacity(density: np.ndarray) -> np.ndarray:
-    """Purple with an opacity that grows with the square root of the density: RGBA [N, 4]."""
-    colours = np.tile(to_rgba(PURPLE), (len(density), 1))
-    colours[:, 3] = np.clip(np.sqrt(density / np.quantile(density, 0.9)), 0.04, 1) * 0.85
-    return colours
+    """An opacity [N] that grows with the square root of the density."""
+    return np.clip(np.sqrt(density / np.quantile(density, 0.9)), 0.06, 1) * 0.9
 
 
 def _band(axis: Axes, floors: pd.DataFrame, name: str, colour: str, label: str) -> None:
@@ -169,23 +185,35 @@ def _log(axis: Axes) -> None:
 
 
 def divergences(metrics: pd.DataFrame, floors: pd.DataFrame, n: int, n_transport: int, path: Path) -> None:
-    """KL, JS and W1 of real and fake along training, each with its floor, and what the discriminator can tell."""
+    """KL, JS and W1 of real and fake along training, each with its floor, and what the discriminator can tell.
+
+    Thick: the mean over the seeds; thin: each seed; dashed: the generator with averaged weights, mean over the seeds.
+    """
     figure, axes = plt.subplots(1, 3, figsize=(14, 4.8), sharex=True)
-    x = metrics["iteration"]
+
+    def curve(axis: Axes, name: str, colour: str, label: str) -> None:
+        table = metrics.pivot(index="iteration", columns="seed", values=name)
+        if len(table.columns) > 1:
+            axis.plot(table.index, table, color=colour, lw=0.5, alpha=0.5)
+        axis.plot(table.index, table.mean(axis=1), color=colour, label=label)
+        if f"{name}_averaged" in metrics:
+            mean = metrics.groupby("iteration")[f"{name}_averaged"].mean()
+            axis.plot(mean.index, mean, color=colour, ls="--", lw=1.2, label=f"{label}, averaged weights")
+
     for name, label, colour in (("kl", "KL(real || fake)", BLUE), ("js", "JS", ORANGE)):
-        axes[0].plot(x, metrics[name], color=colour, label=label)
+        curve(axes[0], name, colour, label)
         _band(axes[0], floors, name, colour, f"{label}, real against real (band: ± 2 std)")
     axes[0].axhline(math.log(2), color=GREY, lw=0.8, ls="--", label="log 2, the most JS can be")
     _log(axes[0])
     axes[0].set(ylabel="divergence [nats]")
     axes[0].set_title(f"on a grid, {n:,} samples each")
-    axes[1].plot(x, metrics["w1"], color=BLUE, label="W1")
+    curve(axes[1], "w1", BLUE, "W1")
     _band(axes[1], floors, "w1", BLUE, "real against real (band: ± 2 std)")
     _log(axes[1])
     axes[1].set(ylabel="W1 [units of the plane]")
     axes[1].set_title(f"exact transport, {n_transport:,} samples each")
-    axes[2].plot(x, metrics["accuracy"], color=PURPLE, label="the discriminator")
-    axes[2].plot(x, metrics["optimal_accuracy"], color=GREEN, label="the best that sees the cell only")
+    curve(axes[2], "accuracy", PURPLE, "the discriminator")
+    curve(axes[2], "optimal_accuracy", GREEN, "the best that sees the cell only")
     _band(axes[2], floors, "optimal_accuracy", GREEN, "the same, real against real")
     axes[2].axhline(0.5, color=GREY, lw=0.8, ls="--", label="a coin")
     axes[2].set(ylim=(min(0.45, metrics["accuracy"].min() - 0.01), 1.01), ylabel="accuracy on fresh samples")
@@ -205,11 +233,12 @@ def losses(curves: np.ndarray, metrics: pd.DataFrame, equilibrium: tuple[float, 
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.2))
     window = max(1, len(curves) // 50)
+    kernel = np.hanning(window + 2)[1:-1]  # smooth: a moving box would turn every spike into a rectangle
     for column, (name, colour) in enumerate((("discriminator", GREEN), ("generator", PURPLE))):
         values = curves[:, column]
         left.plot(np.arange(1, len(values) + 1), values, color=colour, lw=0.4, alpha=0.25)
-        mean = np.convolve(values, np.ones(window) / window, "valid")
-        left.plot(np.arange(len(mean)) + (window + 1) / 2, mean, color=colour, label=f"{name} (mean of {window})")
+        mean = np.convolve(values, kernel / kernel.sum(), "valid")
+        left.plot(np.arange(len(mean)) + (window + 1) / 2, mean, color=colour, label=f"{name} (smoothed over {window})")
         if equilibrium:
             left.axhline(equilibrium[column], color=colour, lw=1, ls=":", label=f"{name} at equilibrium")
     low, high = np.quantile(curves, [0.002, 0.998])
@@ -273,29 +302,29 @@ def playback(frames: Frames, metrics: pd.DataFrame, floors: pd.DataFrame, title:
     animation.write_gif(pictures, palette, 800, folder / "training.gif")
 
 
-def comparison(table: pd.DataFrame, path: Path) -> None:
-    """Each loss on each target: W1, JS, coverage and quality, mean ± standard deviation over the seeds.
+def comparison(table: pd.DataFrame, runs: pd.DataFrame, path: Path) -> None:
+    """Each loss on each target: W1, JS, coverage and quality, a dot for each seed, a bar at their mean.
 
     Args:
         table: a row for each target and loss, with the columns of `comparison.csv`.
+        runs: a row for each target, loss and seed, with the columns of `runs.csv`.
     """
     panels = {
         "w1": "W1 [units of the plane]",
         "js": "JS [nats]",
-        "covered": "share of modes covered",
-        "quality": "share of high-quality samples",
+        "covered": "fraction of modes covered",
+        "quality": "fraction of high-quality samples",
     }
     targets = list(dict.fromkeys(table["target"]))
+    runs = runs.assign(covered=runs["modes"] / runs["target"].map(table.groupby("target")["parts"].first()))
     kinds = list(dict.fromkeys(table["loss"]))
     figure, axes = plt.subplots(1, 4, figsize=(14, 0.75 * len(targets) + 1.4), sharey=True)
     for axis, (name, label) in zip(axes, panels.items(), strict=True):
         for kind, offset in zip(kinds, np.linspace(0.22, -0.22, len(kinds)) if len(kinds) > 1 else [0], strict=True):
-            rows = table[table["loss"] == kind]
-            y = np.array([len(targets) - 1 - targets.index(target) for target in rows["target"]]) + offset
-            spread = rows[f"{name}_std"].fillna(0)
-            axis.errorbar(
-                rows[f"{name}_mean"], y, xerr=spread, fmt="o", ms=5, capsize=3, color=LOSS_COLOURS[kind], label=kind
-            )
+            rows, dots = table[table["loss"] == kind], runs[runs["loss"] == kind]
+            y, heights = (len(targets) - 1 - r["target"].map(targets.index) + offset for r in (rows, dots))
+            axis.plot(dots[name], heights, ".", color=LOSS_COLOURS[kind], ms=6, mew=0, alpha=0.6, label=kind)
+            axis.vlines(rows[f"{name}_mean"], y - 0.1, y + 0.1, color=LOSS_COLOURS[kind], lw=2)
         rows = table.drop_duplicates("target")
         y = np.array([len(targets) - 1 - targets.index(target) for target in rows["target"]])
         axis.vlines(rows[f"{name}_floor"], y - 0.38, y + 0.38, color=GREEN, lw=2, label="real against real")

@@ -25,7 +25,7 @@ def cell_of(x: Tensor) -> Tensor:
 
 def counts(x: Tensor) -> Tensor:
     """How many of `x` [n, 2] fall in each cell: float64 [CELLS**2 + 1], the last outside; the sum is n."""
-    return torch.bincount(cell_of(x), minlength=CELLS**2 + 1).double()
+    return torch.bincount(cell_of(x).cpu(), minlength=CELLS**2 + 1).double()
 
 
 def kl(p: Tensor, q: Tensor) -> float:
@@ -62,13 +62,13 @@ def discriminator_gap(real: Tensor, fake: Tensor, p_real: Tensor | float, p_fake
     """
     p, q = counts(real), counts(fake)
     optimal = p / (p + q)  # NaN only where neither has a sample, and there nobody looks
-    gaps = [(optimal[cell_of(x)] - d).abs().mean() for x, d in ((real, p_real), (fake, p_fake))]
+    gaps = [(optimal[cell_of(x).cpu()] - d).abs().mean() for x, d in ((real, p_real), (fake, p_fake))]
     return float(sum(gaps) / 2)
 
 
 def exact_w1(x: Tensor, y: Tensor) -> float:
     """Wasserstein-1 distance [units of the plane] of two samples [n, 2], [m, 2]: exact transport, Euclidean cost."""
-    cost = ot.dist(x.double().cpu().numpy(), y.double().cpu().numpy(), metric="euclidean")
+    cost = ot.dist(x.cpu().double().numpy(), y.cpu().double().numpy(), metric="euclidean")
     return float(ot.emd2([], [], cost, numItermax=10_000_000))
 
 
@@ -81,20 +81,24 @@ def coverage(target: Target, x: Tensor) -> tuple[int, float]:
     Returns:
         from 0 to `target.parts`, and from 0 to 1; real samples reach 0.989 on separate modes.
     """
-    part, distance = target.nearest(x)
+    part, distance = target.nearest(x.cpu())
     good = distance <= QUALITY_RADIUS
     in_part = torch.bincount(part[good], minlength=target.parts)
     return int((in_part >= COVERED * len(x) / target.parts).sum()), float(good.double().mean())
 
 
+def distances(real: Tensor, fake: Tensor, n_transport: int) -> dict[str, float]:
+    """KL and JS [nats] on the grid, and W1 [units of the plane] from the first `n_transport` samples."""
+    p, q = counts(real), counts(fake)
+    return {"kl": kl(p, q), "js": js(p, q), "w1": exact_w1(real[:n_transport], fake[:n_transport])}
+
+
 def compare(target: Target, real: Tensor, fake: Tensor, n_transport: int) -> dict[str, float]:
-    """Every figure that needs no discriminator: KL and JS [nats], W1 from the first `n_transport` samples, coverage."""
+    """Every figure that needs no discriminator: `distances`, coverage, mass outside, the best accuracy."""
     p, q = counts(real), counts(fake)
     parts, quality = coverage(target, fake)
     return {
-        "kl": kl(p, q),
-        "js": js(p, q),
-        "w1": exact_w1(real[:n_transport], fake[:n_transport]),
+        **distances(real, fake, n_transport),
         "modes": parts,
         "quality": quality,
         "outside": float(q[-1] / q.sum()),

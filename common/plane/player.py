@@ -21,28 +21,29 @@ PAGE = """<!DOCTYPE html>
 <title>{title}</title>
 <link rel="icon" href="data:,">
 <style>
-  body {{ margin: 1.5rem auto; max-width: {width}px; padding: 0 1rem; color: #222; font: 16px/1.5 sans-serif; }}
+  * {{ box-sizing: border-box; }}
+  body {{ margin: .8rem auto; max-width: {width}px; padding: 0 1rem; color: #222; font: 16px/1.5 sans-serif; }}
   h1 {{ font-size: 1.3rem; margin: 0 0 .2rem; }}
-  p {{ margin: .3rem 0 .8rem; color: #555; }}
-  img {{ display: block; width: 100%; height: auto; }}
-  .controls {{ display: flex; gap: .8rem; align-items: center; margin-top: .5rem; }}
+  p {{ margin: .2rem 0 .4rem; color: #555; font-size: .9rem; line-height: 1.35; }}
+  img {{ display: block; max-width: 100%; max-height: calc(100vh - 11rem); margin: auto; }}
+  .controls {{ display: flex; flex-wrap: wrap; gap: .4rem .8rem; align-items: center; margin: .3rem 0; }}
   button {{ width: 5.5rem; padding: .4rem; font: inherit; cursor: pointer; }}
-  input {{ flex: 1; accent-color: #7d4cc2; }}
+  input {{ flex: 1 1 8rem; min-width: 6rem; accent-color: #7d4cc2; }}
   output {{ min-width: 9.5rem; text-align: right; font-variant-numeric: tabular-nums; }}
 </style>
 </head>
 <body>
 <h1>{title}</h1>
 <p>{text}</p>
-<img id="picture" alt="Samples, discriminator and curves at the chosen moment of training">
 <div class="controls">
-  <button id="play" type="button">Play</button>
+  <button id="play" type="button" title="or the space bar">Play</button>
   <input id="seek" type="range" min="0" value="0" step="1" aria-label="Moment of training">
   <select id="speed" aria-label="Speed">
     <option value="4">slow</option><option value="1" selected>normal</option><option value="0.4">fast</option>
   </select>
   <output id="label" for="seek"></output>
 </div>
+<img id="picture" alt="Samples, discriminator and curves at the chosen moment of training">
 <script>
 const labels = {labels};
 const pictures = {pictures}.map(data => "data:image/png;base64," + data);
@@ -71,6 +72,11 @@ play.addEventListener("click", () => {{
   if (Number(seek.value) === pictures.length - 1) show(0);
   play.textContent = "Pause";
   timer = setTimeout(advance, {frame_ms} * Number(speed.value));
+}});
+document.addEventListener("keydown", event => {{
+  if (event.key !== " " || event.target === play || event.target === speed) return;
+  event.preventDefault();
+  play.click();
 }});
 seek.addEventListener("input", () => {{ pause(); show(Number(seek.value)); }});
 seek.max = pictures.length - 1;

@@ -13,7 +13,8 @@ from common.run import run as run_module
 
 FLAGS = {
     "toy_script": "",
-    "q2_gan_lab": "--iterations 12 --evaluate-every 5 --eval-samples 1000 --transport-samples 10 --width 4 --depth 1",
+    "q2_gan_lab": "--iterations 12 --evaluate-every 5 --eval-samples 1000 --transport-samples 10 --seeds 1"
+    " --generator-width 4 --generator-depth 1 --discriminator-width 4 --discriminator-depth 1",
     "q3_vae_svm": "--epochs 2 --batch-size 50 --width 2 --latent-dim 4 --label-sizes 20 --draws 2 --projection pca"
     " --quality-samples 0",
     "q4_dcgan": "--epochs 2 --batch-size 48 --width 2 --latent-dim 5 --quality-samples 0"

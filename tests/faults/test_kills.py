@@ -175,7 +175,7 @@ def save_every_step(_):
     run_module.CHECKPOINT_SECONDS = -1.0
 
 
-COMPARISON = ["--loss", "all", "--seeds", 1, "--iterations", 4, "--evaluate-every", 2]
+COMPARISON = ["--loss", "all", "--comparison-seeds", 1, "--iterations", 4, "--evaluate-every", 2]
 
 
 def test_comparison_survives_kills_and_a_signal_between_its_runs(tiny, tmp_path):

@@ -118,7 +118,7 @@ def first_losses(out):
     """The first losses of a run, by their name."""
     content = checkpoints.load(checkpoints.listing(out / "checkpoints")[-1])
     if "losses" in content["tensors"]:
-        discriminator, generator = content["tensors"]["losses"][:STEPS].T.tolist()
+        discriminator, generator = content["tensors"]["losses"][:STEPS].flatten(1).mT.tolist()
         return {"discriminator": discriminator, "generator": generator}
     rows = content["tables"]["losses"][:STEPS]
     return {key: [row[key] for row in rows] for key in rows[0] if key not in ("step", "iteration")}

@@ -86,15 +86,15 @@ def test_sampling_is_a_function_of_the_generator():
 @pytest.mark.parametrize("centred", [True, False])
 def test_networks(centred):
     def build(seed):
-        rng = rng_for(seed, "weights", 0)
-        return Generator(2, 8, 2, centred, rng), Discriminator(8, 2, 0.2, centred, rng)
+        rngs = [rng_for(seed, "weights", 0)]
+        return Generator(2, 8, 2, centred, rngs), Discriminator(8, 2, 0.2, centred, rngs)
 
     generator, discriminator = build(0)
-    z = 100 * torch.randn(50, 2, generator=rng_for(0, "test", 0))
+    z = 100 * torch.randn(1, 50, 2, generator=rng_for(0, "test", 0))
     x = generator(z)
-    assert x.shape == (50, 2)
-    assert discriminator(x).shape == (50,)
+    assert x.shape == (1, 50, 2)
+    assert discriminator(x).shape == (1, 50)
     assert bool((x.abs() <= 1).all()) != centred  # tanh only in raw coordinates
-    assert sum(isinstance(layer, torch.nn.LeakyReLU) for layer in generator.layers) == 2
+    assert [tuple(weight.shape) for weight in generator.layers.weights] == [(1, 2, 8), (1, 8, 8), (1, 8, 2)]
     assert torch.equal(build(0)[0](z), x)
     assert not torch.equal(build(1)[0](z), x)
