@@ -30,7 +30,7 @@ from common.run.cli import launch, resolve_device
 from common.run.device import configure
 from common.run.graphs import Graphed, adam, set_learning_rate
 from common.schedule import one_cycle
-from common.vae.network import VAE
+from common.vae.network import VAE, placed
 
 TRIALS: list[dict[str, Any]] = [
     {"seed": 0},
@@ -68,7 +68,7 @@ class Config:
 def train(config: q3.Config, images: torch.Tensor, device: torch.device) -> VAE:
     """The VAE that q3_vae_svm.py trains with this config, without its folder."""
     torch.manual_seed(config.seed)
-    vae = VAE(config.latent_dim, config.width).to(device, memory_format=torch.channels_last)
+    vae = placed(VAE(config.latent_dim, config.width), device)
     optimizer, guard = adam(vae.parameters(), lr=config.lr), Guard(device)
     step_on = Graphed(partial(q3.train_step, vae, optimizer, guard, config.sigma), (vae, optimizer), guard)
     total = config.epochs * -(-len(images) // config.batch_size)
@@ -86,7 +86,7 @@ def train(config: q3.Config, images: torch.Tensor, device: torch.device) -> VAE:
 def main(config: Config) -> None:
     """Train, store, print."""
     device, began = resolve_device(config.device), time.perf_counter()
-    configure(device, "float32")
+    configure(device, "tf32")
     config.out.mkdir(parents=True, exist_ok=True)
     data, test = load_fashion_mnist("train", device).images, load_fashion_mnist("test", device).images
     chosen = TRIALS if config.only is None else TRIALS[config.only : config.only + 1]
@@ -106,7 +106,7 @@ def main(config: Config) -> None:
         arrays[f"{name}.scale"] = scale.cpu().numpy()
         for split, x in means.items():
             arrays[f"{name}.{split}"] = (x / scale).round().clamp(-127, 127).to(torch.int8).cpu().numpy()
-        np.savez(config.out / f"means_{index // PACK}.npz", **arrays)
+        np.savez(config.out / f"means_{index // PACK}.npz", **arrays)  # type: ignore[arg-type]
         if index % PACK == PACK - 1:
             arrays = {}
         line = json.dumps({"name": name, **changes, "seconds": round(seconds, 2), **found})
