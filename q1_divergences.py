@@ -10,6 +10,9 @@ and (c) what makes the Wasserstein distance the better one: exact, estimated fro
 Writes answers.csv, conclusions.csv, divergences.csv and the tables behind them (relaxations, samples, laws, knn, costs,
 best_critic, learned, descent), the figures setup, divergences, relaxations, finite_samples, learned, descent (.png) and
 descent.gif, and prints the answers and the conclusion. The same command again only draws and prints.
+
+On another processor: relaxations, the best critic, samples, laws, knn equal to rounding, as their draws are equal bit
+for bit; learned and descent equal in distribution only, as training amplifies rounding; costs are times.
 """
 
 import math
@@ -21,6 +24,7 @@ from pathlib import Path
 import torch
 
 from common.lines import estimators, exact, figures, summary, tables
+from common.lines.memory import require_memory
 from common.lines.networks import (
     LOSSES,
     Networks,
@@ -33,7 +37,7 @@ from common.lines.networks import (
 )
 from common.lines.tables import Rows, line, numpy_rng, pieces
 from common.run import Run, require_finite
-from common.run.cli import launch, require, require_range
+from common.run.cli import launch, require, require_range, resolve_device
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ class Config:
         return sorted({i / 10 for i in range(11)} | {self.theta})
 
 
-# Estimated from samples.
+# Estimated from samples, then learned by networks.
 
 
 def samples(config: Config, run: Run) -> Rows:
@@ -106,9 +110,6 @@ def samples(config: Config, run: Run) -> Rows:
             kl = estimators.knn_kl(line(0, y), line(theta, y_other))
             reverse_kl = estimators.knn_kl(line(theta, y_other), line(0, y))
             yield {"theta": theta, "seed": seed, "wasserstein": wasserstein, "kl": kl, "reverse_kl": reverse_kl}
-
-
-# Learned by networks.
 
 
 def begin(kind: str, count: int, stream: str, config: Config, run: Run) -> tuple[Networks, Callable[..., None]]:
@@ -216,10 +217,11 @@ PARTS = (
 def main(config: Config) -> None:
     """Compute every table, draw every figure, say the answers."""
     torch.set_num_threads(1)  # the networks are so small that more threads mostly wait for each other
+    require_memory(len(config.thetas), config.width, config.seeds, config.batch_size, resolve_device(config.device))
     with Run(config, "q1_divergences") as run:
-        # Compute: one table after another; a part that is stopped leaves no row and begins again.
         if run.step == len(PARTS):
             run.say(f"{run.folder} holds this run, finished; its figures are drawn again")
+        # Compute: one table after another; a part that is stopped leaves no row and begins again.
         for i in run.steps(len(PARTS), per_epoch=1):
             run.say(f"{PARTS[i].__name__} ({i + 1} of {len(PARTS)})")
             start = time.monotonic()
@@ -228,7 +230,7 @@ def main(config: Config) -> None:
                 run.record(PARTS[i].__name__, **row)
             run.say(f"  {PARTS[i].__name__}.csv: {len(rows)} rows in {time.monotonic() - start:.1f} s")
 
-        # Draw.
+        # Draw and answer.
         table = {part.__name__: run.rows(part.__name__) for part in PARTS}
         y, y_other = numpy_rng(config.seed, "setup", 0).random((2, 25))
         figures.setup(y, y_other, config.theta, run.folder / "setup.png")
@@ -239,8 +241,6 @@ def main(config: Config) -> None:
         figures.learned(table["learned"], table["best_critic"], profiles, config.theta, run.folder / "learned.png")
         figures.descent(table["descent"], run.folder / "descent.png")
         figures.descent_animation(table["descent"], run.folder / "descent.gif")
-
-        # Answer.
         summary.say_answers(config, run)
 
 

@@ -1,6 +1,7 @@
 """The networks on two lines, and the script of Q1 from the command line to its tables and figures."""
 
 import math
+from types import SimpleNamespace
 from unittest.mock import MagicMock
 
 import numpy as np
@@ -9,11 +10,13 @@ import pytest
 import torch
 from PIL import Image
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 import q1_divergences as q1
-from common.lines import best_critic, exact
+from common.lines import best_critic, exact, memory, tables
 from common.lines import networks as nets
-from common.run.cli import launch
+from common.run import Run
+from common.run.cli import BadInput, launch
 
 SMALL = ["--n-samples", 300, "--repeats", 20, "--seeds", 2, "--steps", 150, "--lr", 5e-3, "--generator-steps", 8]
 FIGURES = {"setup", "divergences", "relaxations", "finite_samples", "learned", "descent"}
@@ -196,7 +199,42 @@ def test_the_same_command_again_only_draws_and_prints(finished, monkeypatch, cap
     assert f"{out}. Open first: divergences.png" in said
 
 
+class NoFloat64OnDevice(TorchFunctionMode):
+    """The CPU as an accelerator without float64 (MPS): only what came through `.cpu()` may be float64 or NumPy's."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        tensors = [a for a in args if isinstance(a, torch.Tensor)]
+        on_host = all(t.dtype == torch.float64 or getattr(t, "on_host", False) for t in tensors)
+        assert function is not torch.Tensor.numpy or on_host
+        result = function(*args, **kwargs)
+        if function is torch.Tensor.cpu:
+            result = result.clone()
+            result.on_host = True
+        elif isinstance(result, torch.Tensor) and result.dtype == torch.float64:
+            moved = any(isinstance(a, torch.device) for a in (*args, kwargs.get("device")))
+            assert on_host, function
+            assert not moved, function
+        return result
+
+
+def test_the_stand_in_device_refuses_what_mps_refuses():
+    x = torch.ones(2)
+    with NoFloat64OnDevice():
+        x.cpu().double().numpy()
+        for fault in (
+            lambda: x.double(),
+            lambda: x.numpy(),
+            lambda: torch.ones(2, dtype=torch.float64, device=torch.device("cpu")),
+            lambda: torch.ones(2, dtype=torch.float64).to(torch.device("cpu")),
+        ):
+            with pytest.raises(AssertionError):
+                fault()
+
+
 def test_a_run_stopped_within_a_part_continues_to_the_same_tables(tmp_path, monkeypatch):
+    """The same on a device without float64, and once more when it is finished."""
+
     def costs(config, run):
         yield {"way": "left out: its times differ from run to run"}
 
@@ -208,7 +246,8 @@ def test_a_run_stopped_within_a_part_continues_to_the_same_tables(tmp_path, monk
     def run_main(name, parts):
         monkeypatch.setattr(q1, "PARTS", parts)
         flags = {"n_samples": 100, "repeats": 5, "seeds": 2, "steps": 10, "generator_steps": 2, "device": "cpu"}
-        q1.main(q1.Config(**flags, out=tmp_path / name))
+        with NoFloat64OnDevice():
+            q1.main(q1.Config(**flags, out=tmp_path / name))
         return {path.name: path.read_text() for path in (tmp_path / name).glob("*.csv")}
 
     monkeypatch.setattr(q1, "figures", MagicMock())
@@ -219,7 +258,51 @@ def test_a_run_stopped_within_a_part_continues_to_the_same_tables(tmp_path, monk
     assert (tmp_path / "stopped" / "learned.csv").exists()
     assert not (tmp_path / "stopped" / "descent.csv").exists()
     assert run_main("stopped", parts) == whole
+    assert run_main("stopped", parts) == whole  # finished: it draws and prints
     assert len(whole) == len(parts)
+
+
+def test_what_another_processor_must_reproduce():
+    """Draws are equal bit for bit, so estimates from samples are equal to rounding: these are from an x86 processor."""
+    run = SimpleNamespace(stop_if_asked=lambda: None, say=print)
+    rows = [row for row in q1.samples(q1.Config(seeds=2), run) if row["theta"] == 0.5]
+    assert [row["wasserstein"] for row in rows] == pytest.approx([0.5000281, 0.5000054], rel=1e-6)
+    assert [row["kl"] for row in rows] == pytest.approx([15.42856, 15.39727], rel=1e-6)
+
+
+def test_rounding_changes_what_networks_learn_but_not_its_distribution(tmp_path, monkeypatch):
+    """Weights moved by a rounding, as another processor would: other last digits, within the spread over seeds."""
+    config = q1.Config(
+        theta=1.0, seeds=4, steps=25, width=16, lr=5e-3, n_samples=500, batch_size=64, device="cpu", out=tmp_path
+    )
+
+    def critics(nudge):
+        def begin(*arguments):
+            networks, train_step = original(*arguments)
+            with torch.no_grad():
+                for weight in networks.parameters():
+                    weight.mul_(1 + nudge)
+            return networks, train_step
+
+        monkeypatch.setattr(q1, "begin", begin)
+        run = Run(config, "q1_divergences")
+        rows = pd.DataFrame(list(q1.learned(config, run)))
+        return rows[rows["theta"] == 1]["critic"]
+
+    original = q1.begin
+    one, same, other = critics(0), critics(0), critics(2e-7)
+    assert one.tolist() == same.tolist()
+    assert one.tolist() != other.tolist()
+    assert abs(one.mean() - other.mean()) < 3 * math.hypot(one.std(), other.std()) / math.sqrt(config.seeds)
+
+
+def test_long_work_tells_how_far_it_is_and_heeds_signals(monkeypatch):
+    said, asked, clock = [], [], iter(range(0, 100, 2))
+    monkeypatch.setattr(tables.time, "monotonic", lambda: next(clock))
+    run = SimpleNamespace(stop_if_asked=lambda: asked.append(1), say=said.append)
+    assert list(tables.pieces(run, "work", range(5))) == [0, 1, 2, 3, 4]
+    assert len(asked) == 5
+    assert said == ["work: 2 of 5"]
 
 
 @pytest.mark.parametrize(
@@ -240,3 +323,18 @@ def test_a_run_stopped_within_a_part_continues_to_the_same_tables(tmp_path, monk
 def test_bad_input_is_refused_in_one_line(refuses, tmp_path, flags, said):
     refuses("q1_divergences.py", [*flags, "--out", tmp_path / "run"], said)
     assert not (tmp_path / "run").exists()
+
+
+def test_sizes_that_memory_does_not_allow_are_refused_with_sizes_that_fit(refuses, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 3e9)
+    flags = ["--width", 4096, "--seeds", 100, "--batch-size", 100_000, "--out", tmp_path / "run", "--device", "cpu"]
+    refuses("q1_divergences.py", flags, "3.0 GB free) is not possible; it takes at most about --width 128 ")
+    assert not (tmp_path / "run").exists()
+    memory.require_memory(12, 32, 5, 128, torch.device("cpu"))
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 0.7 * memory.training_bytes(24, 8, 100_000))
+    with pytest.raises(BadInput, match=r"--batch-size: 100000 .* at most about --batch-size 50000"):
+        memory.require_memory(12, 8, 2, 100_000, torch.device("cpu"))
+
+
+def test_free_memory_is_that_of_this_machine():
+    assert 1e8 < memory.free_bytes(torch.device("cpu")) < 1e14
