@@ -208,10 +208,9 @@ def label_experiments(run: Run, vae: VAE, data: results.Data) -> None:
     def svm(features: list[torch.Tensor], chosen: torch.Tensor) -> torch.Tensor:
         return classify(features[0], labels, chosen, features[1], config.svm_c)[0]
 
-    floor_draws = min(config.draws, FLOOR_DRAWS)
     methods: dict[str, tuple[experiments.Method, int]] = {
         "VAE means": (partial(svm, means), config.draws),
-        "raw pixels": (partial(svm, raw), floor_draws),
+        "raw pixels": (partial(svm, raw), min(config.draws, FLOOR_DRAWS)),
     }
     if config.classifier == "spread":
         graph = results.interruptible(run, "graph of nearest neighbours", partial(neighbour_graph, means[0]))
@@ -219,8 +218,8 @@ def label_experiments(run: Run, vae: VAE, data: results.Data) -> None:
         methods["VAE means, spread labels"] = (spread, config.draws)
     found = experiments.predictions(run, "accuracy_draws", methods, labels, config.label_sizes)
     for method, size, draw, predicted in found:
-        correct = (predicted == truth).double().mean()
-        run.record("accuracy_draws", method=method, size=size, draw=draw, accuracy=float(correct))
+        accuracy = float((predicted == truth).double().mean())
+        run.record("accuracy_draws", method=method, size=size, draw=draw, accuracy=accuracy)
         if method == "VAE means":
             name = f"confusion_{size}"
             run.keep(name, run.tensors.get(name, 0) + experiments.confusion(truth, predicted))
@@ -236,6 +235,7 @@ def main(config: Config, data: results.Data | None = None) -> None:
     optimizer = adam(vae.parameters(), lr=config.lr)
 
     with Run(config, "q3_vae_svm", vae=vae, optimizer=optimizer) as run:
+        results.say_if_finished(run)
         data = data or results.Data(*(load_fashion_mnist(split, device) for split in ("train", "test")))
         train(run, vae, optimizer, data.train.images, data.test.images)
         label_experiments(run, vae, data)

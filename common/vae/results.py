@@ -25,6 +25,12 @@ class Data(NamedTuple):
     test: Split
 
 
+def say_if_finished(run: Run) -> None:
+    """A line where the run came to its end before; more draws or a benchmark may have been asked for since."""
+    if "latents_2d" in run.tensors:
+        run.say(f"{run.folder} holds this run, finished; what it lacks is added, and its figures are drawn again")
+
+
 def interruptible(run: Run, name: str, work: Callable[[], Any]) -> Any:
     """The result of long work that cannot be cut into pieces; a signal stops the run meanwhile.
 

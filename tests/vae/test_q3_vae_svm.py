@@ -188,7 +188,9 @@ def test_resumed_run_equals_an_unbroken_one_bit_for_bit(small, tmp_path, monkeyp
 
 def test_finished_run_is_reused_without_training_or_fitting(small, tmp_path, monkeypatch, capsys):
     q3.main(tiny(tmp_path))
-    first = capsys.readouterr().out.splitlines()[-8:]
+    out = capsys.readouterr().out
+    assert "holds this run, finished" not in out
+    first = out.splitlines()[-8:]
     assert any("raw pixels" in line for line in first)
 
     def never(*_):
@@ -198,7 +200,9 @@ def test_finished_run_is_reused_without_training_or_fitting(small, tmp_path, mon
     monkeypatch.setattr(q3, "classify", never)
     (tmp_path / "elbo.png").unlink()
     q3.main(tiny(tmp_path))
-    assert capsys.readouterr().out.splitlines()[-8:] == first
+    second = capsys.readouterr().out.splitlines()
+    assert second[-8:] == first
+    assert "holds this run, finished" in second[0]
     assert (tmp_path / "elbo.png").exists()
 
 
