@@ -97,7 +97,7 @@ def snapshots(frames: Frames, path: Path) -> None:
         scene = _Scene(axis, frames)
         scene.show(index)
         length = np.linalg.norm(frames.arrows[index], axis=1).mean()
-        axis.set_title(f"iteration {frames.iterations[index]:,}\nmean gradient {length:.2g}")
+        axis.set_title(f"iteration {frames.iterations[index]:,}, mean gradient {length:.2g}", fontsize=10)
         axis.label_outer()
     figure.colorbar(scene.surface, ax=axes, label=frames.surface_label, shrink=0.8, aspect=30)
     note = f"arrows: minus the gradient of the generator's loss; one {ARROW:g} long stands for {frames.long:.2g}"
