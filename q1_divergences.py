@@ -23,7 +23,7 @@ from pathlib import Path
 
 import torch
 
-from common.lines import estimators, exact, figures, summary, tables
+from common.lines import estimators, exact, summary, tables
 from common.lines.memory import require_memory
 from common.lines.networks import (
     LOSSES,
@@ -230,17 +230,7 @@ def main(config: Config) -> None:
                 run.record(PARTS[i].__name__, **row)
             run.say(f"  {PARTS[i].__name__}.csv: {len(rows)} rows in {time.monotonic() - start:.1f} s")
 
-        # Draw and answer.
-        table = {part.__name__: run.rows(part.__name__) for part in PARTS}
-        y, y_other = numpy_rng(config.seed, "setup", 0).random((2, 25))
-        figures.setup(y, y_other, config.theta, run.folder / "setup.png")
-        figures.divergences(table["divergences"], config.n_samples, run.folder / "divergences.png")
-        figures.relaxations(table["relaxations"], run.folder / "relaxations.png")
-        figures.finite_samples(table["laws"], table["knn"], table["costs"], run.folder / "finite_samples.png")
-        profiles = {name: run.tensors[name].cpu().numpy() for name in ("profile_x", "discriminators", "critics")}
-        figures.learned(table["learned"], table["best_critic"], profiles, config.theta, run.folder / "learned.png")
-        figures.descent(table["descent"], run.folder / "descent.png")
-        figures.descent_animation(table["descent"], run.folder / "descent.gif")
+        summary.draw_figures(config, run)
         summary.say_answers(config, run)
 
 

@@ -84,7 +84,7 @@ def divergences(table: pd.DataFrame, n_samples: int, path: Path) -> None:
     kl.plot([0, 1], [top, top], label="exact", **exact)
     kl.plot(0, top, **hole)
     kl.plot(0, 0, **point)
-    estimate(kl, "kl_neighbours", RED, f"nearest neighbours, n = {n_samples:,}")
+    estimate(kl, "kl_neighbours", RED, f"neighbours, n = {n_samples:,}")
     kl.set(title="KL(P‖Q), KL(Q‖P)", ylabel="nats", ylim=(-0.05 * top, 1.08 * top))
 
     js.set_yticks([0, 0.2, 0.4, 0.6, LOG_2], ["0", "0.2", "0.4", "0.6", "log 2"])
@@ -99,7 +99,7 @@ def divergences(table: pd.DataFrame, n_samples: int, path: Path) -> None:
     estimate(wasserstein, "wasserstein_critic", BLUE, "critic")
     estimate(wasserstein, "wasserstein_samples", GREEN, f"samples, n = {n_samples:,}", size=2)
     wasserstein.set(title="Wasserstein-1", ylabel="distance", ylim=(-0.06, 1.15))
-    for axes, place in ((kl, "lower right"), (js, "center right"), (wasserstein, "upper left")):
+    for axes, place in ((kl, (0.17, 0.16)), (js, "center right"), (wasserstein, "upper left")):
         axes.set(xlabel="θ", xlim=(-0.05, 1.05))
         axes.legend(loc=place)
     save(figure, path)
@@ -141,7 +141,7 @@ def finite_samples(laws: pd.DataFrame, knn: pd.DataFrame, costs: pd.DataFrame, p
         error.plot(rows["n"], rows["law"], color=colour, **THEORY)
         error.errorbar(rows["n"], rows["error"], rows["standard_error"], color=colour, label=f"θ = {theta:g}", **BARS)
     error.plot([], [], color=GREY, label="theory", **THEORY)
-    error.set(title="W1 of samples: bias", ylabel="W1(samples) − θ, mean ± standard error", yscale="log")
+    error.set(title="W1 of samples: bias", ylabel="W1(samples) − θ ± standard error", yscale="log")
 
     for (theta, rows), colour in zip(knn.groupby("theta"), (INK, RED, BLUE), strict=True):
         _bars(growth, rows, "n", "kl", color=colour, label=f"θ = {theta:g}")
@@ -154,7 +154,7 @@ def finite_samples(laws: pd.DataFrame, knn: pd.DataFrame, costs: pd.DataFrame, p
     for (way, rows), colour in zip(costs.groupby("way", sort=False), (BLUE, RED, PURPLE), strict=True):
         bars = [rows["seconds"] - rows["low"], rows["high"] - rows["seconds"]]
         cost.errorbar(rows["n"], rows["seconds"], bars, color=colour, label=way, **BARS | {"fmt": "o-"})
-    cost.set(title="Time for the exact W1 of samples", ylabel="seconds, median and range of 5", yscale="log")
+    cost.set(title="Time for the exact W1", ylabel="seconds (median, range of 5)", yscale="log")
     for axes in (error, growth, cost):
         axes.set(xlabel="n", xscale="log")
         axes.legend()
@@ -240,7 +240,7 @@ def descent_animation(table: pd.DataFrame, path: Path, frames: int = 50) -> None
     }
     last = int(table["step"].max())
     low, high = min(table["theta"].min(), 0) - 0.1, max(table["theta"].max(), 1) + 0.1
-    figure, (plane, curve) = plt.subplots(1, 2, figsize=(8.4, 3.6), dpi=160)
+    figure, (plane, curve) = plt.subplots(1, 2, figsize=(8.4, 3.6), dpi=100)
     plane.axvline(0, color=INK, linewidth=3)
     plane.set(xlim=(low, high), ylim=(0, 3), xlabel="x", title="Black: data; coloured: generator")
     plane.set_yticks([2.5, 1.5, 0.5], [NAMES[loss] for loss in paths])

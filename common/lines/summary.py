@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from common.lines import figures
 from common.lines.networks import LOSSES
-from common.lines.tables import MESHES, Rows
+from common.lines.tables import MESHES, Rows, numpy_rng, pieces
 from common.run import Run
 
 
@@ -62,6 +63,25 @@ def conclusions(config: Any, run: Run) -> Rows:
     for quantity, values, theory in found:
         mean, std = float(np.mean(values)), float(np.std(values, ddof=1))
         yield {"quantity": quantity, "mean": mean, "std": std, "theory": float(theory)}
+
+
+def draw_figures(config: Any, run: Run) -> None:
+    """Draw every figure from the run's tables and kept tensors."""
+    profiles = {name: run.tensors[name].cpu().numpy() for name in ("profile_x", "discriminators", "critics")}
+    heights = numpy_rng(config.seed, "setup", 0).random((2, 25))
+    table = {name: run.rows(name) for name in run.tables}
+    drawings = (
+        (figures.setup, (*heights, config.theta), "setup.png"),
+        (figures.divergences, (table["divergences"], config.n_samples), "divergences.png"),
+        (figures.relaxations, (table["relaxations"],), "relaxations.png"),
+        (figures.finite_samples, (table["laws"], table["knn"], table["costs"]), "finite_samples.png"),
+        (figures.learned, (table["learned"], table["best_critic"], profiles, config.theta), "learned.png"),
+        (figures.descent, (table["descent"],), "descent.png"),
+        (figures.descent_animation, (table["descent"],), "descent.gif"),
+    )
+    run.say("figures and descent.gif")
+    for draw, arguments, name in pieces(run, "figures", drawings):
+        draw(*arguments, run.folder / name)
 
 
 def say_answers(config: Any, run: Run) -> None:

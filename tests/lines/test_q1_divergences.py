@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 import q1_divergences as q1
-from common.lines import best_critic, exact, memory, tables
+from common.lines import best_critic, exact, memory, summary, tables
 from common.lines import networks as nets
 from common.run import Run
 from common.run.cli import BadInput, launch
@@ -193,7 +193,7 @@ def test_the_same_command_again_only_draws_and_prints(finished, monkeypatch, cap
     with pytest.raises(SystemExit, match="0"):
         launch(q1.Config, q1.main, q1.__doc__)
     assert {path: path.read_bytes() for path in before} == before  # `costs` holds times: measured again, they differ
-    told, said = capsys.readouterr().out.split("\n", 1)
+    told, said = capsys.readouterr().out.split("\n\n", 1)
     assert "finished" in told
     assert said.strip() == first.stdout[first.stdout.index("     theta") :].strip()
     assert f"{out}. Open first: divergences.png" in said
@@ -250,7 +250,7 @@ def test_a_run_stopped_within_a_part_continues_to_the_same_tables(tmp_path, monk
             q1.main(q1.Config(**flags, out=tmp_path / name))
         return {path.name: path.read_text() for path in (tmp_path / name).glob("*.csv")}
 
-    monkeypatch.setattr(q1, "figures", MagicMock())
+    monkeypatch.setattr(summary, "figures", MagicMock())
     parts = tuple({"costs": costs}.get(part.__name__, part) for part in q1.PARTS)
     whole = run_main("whole", parts)
     with pytest.raises(KeyboardInterrupt):
