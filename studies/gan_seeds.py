@@ -55,9 +55,9 @@ class Config:
 
 
 def tables_of(name: str, folder: Path) -> list[Path]:
-    """The `quality.csv` of every run of a setting that is there."""
+    """The `quality.csv` of every run of a setting that is there; seed 0 of the defaults is the reference run."""
     script, recipe = SETTINGS[name]
-    reference = [] if recipe == "papers" else [script.Config().out / "quality.csv"]
+    reference = [] if recipe == "papers" else [Path("outputs/reference") / script.__name__ / "quality.csv"]
     return [path for path in (*reference, *sorted(folder.glob(f"{name}_[0-9]*/quality.csv"))) if path.exists()]
 
 

@@ -1,4 +1,4 @@
-"""README and REPORT against the files in outputs/: numbers, pictures, commands; outputs/ against the defaults."""
+"""README and REPORT against committed results: numbers, pictures, commands; reference runs against the defaults."""
 
 import importlib
 import itertools
@@ -17,7 +17,7 @@ from common.run.run import NOT_IDENTITY, under_todays_names
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = ("README.md", "REPORT.md")
 SCRIPTS = sorted(path.stem for path in ROOT.glob("*.py"))
-REFERENCES = sorted(path.parent.name for path in (ROOT / "outputs").glob("*/config.json"))
+REFERENCES = sorted(path.parent.name for path in (ROOT / "outputs" / "reference").glob("*/config.json"))
 NUMBER = re.compile(r"(?<![\w.])[-−]?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?")
 
 
@@ -31,9 +31,9 @@ def numbers_of(path: Path) -> list[float]:
 
 
 def linked_numbers() -> list[tuple[str, str, str]]:
-    """(document, number as written, file) for every number whose text links to its source in outputs/."""
+    """(document, number as written, file) for every number whose text links to a committed table."""
     found = []
-    link = re.compile(r"\[([^\]]*\d[^\]]*)\]\((outputs/[^)]+\.(?:csv|json))\)")
+    link = re.compile(r"\[([^\]]*\d[^\]]*)\]\(((?:outputs/reference|notebook/data)/[^)]+\.(?:csv|json))\)")
     for name in DOCUMENTS:
         for text, target in link.findall((ROOT / name).read_text()):
             found += [(name, number, target) for number in NUMBER.findall(text)]
@@ -73,7 +73,7 @@ def test_every_command_in_the_documents_is_understood(name):
 
 @pytest.mark.parametrize("name", REFERENCES)
 def test_reference_results_come_from_committed_code_and_stated_settings(name):
-    folder = ROOT / "outputs" / name
+    folder = ROOT / "outputs" / "reference" / name
     settings = json.loads((folder / "config.json").read_text())
     environment = json.loads((folder / "environment.json").read_text())
     assert re.fullmatch("[0-9a-f]{12}", environment["commit"]), "run again from committed code"

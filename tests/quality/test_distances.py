@@ -14,7 +14,7 @@ from common.run import rng_for
 from common.run.cli import BadInput
 
 ROOT = Path(__file__).resolve().parents[2]
-SCALE = pd.read_csv(ROOT / "outputs" / "yardstick" / "scale.csv").set_index("images")
+SCALE = pd.read_csv(ROOT / "outputs" / "reference" / "yardstick" / "scale.csv").set_index("images")
 
 
 def normal(n, d, seed=0):
