@@ -145,8 +145,8 @@ def generator_loss(loss: str, fake: Tensor) -> Tensor:
 def discriminator_step(config: Config, players: Players, real: Tensor, fake: Tensor, weight: Tensor | None) -> Tensor:
     """One step of the discriminator on real and fake [S, B, 2] -> its loss [S]; `weight` U(0, 1) [S, B] for wgan-gp."""
     discriminator, optimizer = players.discriminator, players.discriminator_optimizer
-    scores = discriminator(torch.cat([real, fake], 1))  # [S, 2 B]
-    loss = discriminator_loss(config.loss, *scores.split(real.shape[1], 1), config.real_weight)  # [S]
+    f_real, f_fake = discriminator(torch.cat([real, fake], 1)).split(real.shape[1], 1)  # [S, B] both
+    loss = discriminator_loss(config.loss, f_real, f_fake, config.real_weight)  # [S]
     if weight is not None:
         flat = (lambda x: discriminator(x.view_as(real)).flatten(), real.flatten(0, 1), fake.flatten(0, 1))
         loss = loss + config.penalty * gradient_penalty(*flat, weight.flatten()).view_as(weight).mean(1)

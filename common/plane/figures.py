@@ -64,8 +64,9 @@ class _Scene:
         box = (*WINDOW, *WINDOW)
         self.surface = axes.imshow(frames.surface[0], cmap=SURFACE, vmin=0, vmax=1, extent=box, origin="lower")
         self.surface.set_interpolation("bilinear")
-        axes.scatter(*frames.real.T, s=7, color=GREEN, linewidths=0, alpha=0.7, label="real")
-        self.fakes = axes.scatter(*frames.fakes[0].T, s=7, color=PURPLE, linewidths=0, alpha=0.8, label="fake")
+        axes.scatter(frames.real[:, 0], frames.real[:, 1], s=7, color=GREEN, linewidths=0, alpha=0.7, label="real")
+        x, y = frames.fakes[0].T
+        self.fakes = axes.scatter(x, y, s=7, color=PURPLE, linewidths=0, alpha=0.8, label="fake")
         zero = np.zeros(len(frames.real))
         self.arrows = axes.quiver(
             *frames.fakes[0].T, zero, zero, angles="xy", scale_units="xy", scale=1, width=0.0025, color=INK, alpha=0.55
@@ -90,7 +91,7 @@ def snapshots(frames: Frames, path: Path) -> None:
     """Real and fake samples, discriminator surface and arrows at or just after each of `MOMENTS`, and at the end."""
     last = len(frames.iterations) - 1
     found = np.searchsorted(frames.iterations, [moment for moment in MOMENTS if moment < frames.iterations[-1]])
-    chosen = [*dict.fromkeys([*found.tolist(), last])]
+    chosen = np.unique(np.append(found, last))
     figure, axes = plt.subplots(1, len(chosen), figsize=(3.4 * len(chosen) + 1, 4.2), sharey=True, squeeze=False)
     axes = axes[0]
     for axis, index in zip(axes, chosen, strict=True):
@@ -120,9 +121,9 @@ def manifold(noise_edges: np.ndarray, images: np.ndarray, real: np.ndarray, path
     if images.ndim == 3:
         square = np.stack(np.meshgrid(noise_edges, noise_edges, indexing="ij"), 2)
         colours = _colours(*np.meshgrid(middle, middle, indexing="ij"))
-        before.add_collection(PolyCollection(_quads(square), facecolors=colours, edgecolors=colours, lw=0.3))
+        before.add_collection(PolyCollection(list(_quads(square)), facecolors=colours, edgecolors=colours, lw=0.3))
         opaque = np.append(colours, _opacity(_densities(images))[:, None], 1)
-        after.add_collection(PolyCollection(_quads(images), facecolors=opaque, edgecolors="none", zorder=2))
+        after.add_collection(PolyCollection(list(_quads(images)), facecolors=opaque, edgecolors="none", zorder=2))
         before.set(ylabel="noise, second coordinate (cumulative probability)")
     else:
         line = np.stack([noise_edges, np.full_like(noise_edges, 0.5)], 1)
@@ -295,11 +296,16 @@ def playback(frames: Frames, metrics: pd.DataFrame, floors: pd.DataFrame, title:
         pictures.append(Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB"))
     plt.close(figure)
     labels = [f"iteration {iteration:,}" for iteration in frames.iterations]
-    fills = [tuple(round(255 * c) for c in SURFACE(level)[:3]) for level in np.linspace(0, 1, 96)]
-    inks = [tuple(round(255 * c) for c in to_rgba(c)[:3]) for c in (INK, GREY, GREEN, PURPLE, BLUE, ORANGE)]
+    fills = [_bytes(SURFACE(level)) for level in np.linspace(0, 1, 96)]
+    inks = [_bytes(to_rgba(colour)) for colour in (INK, GREY, GREEN, PURPLE, BLUE, ORANGE)]
     palette = animation.palette_of(inks, fills)
     player.write_page(pictures, palette, labels, title, text, folder / "training.html")
     animation.write_gif(pictures, palette, 800, folder / "training.gif")
+
+
+def _bytes(colour: tuple[float, ...]) -> animation.Colour:
+    red, green, blue = (round(255 * channel) for channel in colour[:3])
+    return red, green, blue
 
 
 def comparison(table: pd.DataFrame, runs: pd.DataFrame, path: Path) -> None:
