@@ -32,7 +32,7 @@ class Lab(NamedTuple):
     """A configuration of GAN Lab, in its terms but for the depths, which count every hidden layer.
 
     Its `numGeneratorLayers` and `numDiscriminatorLayers` count the layers between the first hidden one and the output
-    (src/ganlab_models.ts:41, 49-59, 77-87).
+    (src/ganlab_models.ts:47-56, 77-86).
     """
 
     noise: str
@@ -58,7 +58,7 @@ LABS = {
 def ganlab(config: Any) -> dict[str, Any]:
     """The page's settings for the config's target; for a target that it does not have, those of its Gaussians.
 
-    Its least squares lack the factor 1/2 (src/ganlab_models.ts:166-170, 180-181); for SGD this is twice the learning
+    Its least squares lack the factor 1/2 (src/ganlab_models.ts:166-169, 180); for SGD this is twice the learning
     rate. A comparison asks again for each of its targets and losses.
     """
     lab = LABS.get(config.target, LABS["gaussians"])._asdict()

@@ -161,8 +161,8 @@ FACTS = [
 def test_the_recipe_ganlab_is_that_of_the_page(file, line, target, lrs, generator, discriminator, noise, d_steps):
     """Learning rates (D, G), width and depth of both networks, noise and D steps of each distribution.
 
-    demo/ganlab.ts:26: batches of 150; src/ganlab_models.ts:104, 110 and 131, 141: ReLU, :121: tanh, :173: the weight
-    .95; src/ganlab_input_providers.ts:39: truncated normal noise N(.5, .25); :42: uniform.
+    demo/ganlab.ts:17: batches of 150; src/ganlab_models.ts:109, 117, 138, 146: ReLU, :127: tanh, :172: the weight .95;
+    src/ganlab_input_providers.ts:33-34: truncated normal noise N(.5, .25), :36-37: uniform.
     """
     lab = configured(Config, RECIPES, "ganlab", target=target)
     assert (lab.lr, lab.generator_lr) == lrs
@@ -172,7 +172,7 @@ def test_the_recipe_ganlab_is_that_of_the_page(file, line, target, lrs, generato
     assert (lab.optimizer, lab.batch_size, lab.real_weight, lab.leak) == ("sgd", 150, 0.95, 0)
     assert (lab.coordinates, lab.decay_from) == ("raw", 1)
     squares = configured(Config, RECIPES, "ganlab", target=target, loss="least-squares")
-    assert squares.lr == 2 * lab.lr  # no factor 1/2: src/ganlab_models.ts:166-170, 180-181
+    assert squares.lr == 2 * lab.lr  # no factor 1/2: src/ganlab_models.ts:166-169, 180
     assert squares.generator_lr == 2 * lab.generator_lr
     assert configured(Config, RECIPES, "ganlab", target=target, lr=0.3).lr == 0.3
 
