@@ -54,7 +54,8 @@ def under_todays_names(found: dict[str, Any], mine: Iterable[str]) -> dict[str, 
     mine = set(mine)
     former = {old: new for old, new in FORMER_NAMES.items() if new in mine and old not in mine}
     renamed = {former.get(name, name): value for name, value in found.items() if name not in NOT_IDENTITY}
-    return {**{name: value for name, value in NEUTRAL.items() if name in mine}, **renamed}
+    unknown = {name: value for name, value in NEUTRAL.items() if name in mine and name not in renamed}
+    return renamed | unknown
 
 
 class Run:
@@ -277,6 +278,8 @@ class Run:
                     raise ValueError(f"it is of another run: {other}")
                 for name, part in self.state.items():
                     part.load_state_dict(content["state"][name])
+                if not all(isinstance(tensor, torch.Tensor) for tensor in content["tensors"].values()):
+                    raise ValueError("it holds something else in place of a tensor")
                 self.tensors = content["tensors"]
             except (ValueError, KeyError, RuntimeError, TypeError, AttributeError) as fault:
                 self.say(f"warning: {path} is left out: {' '.join(str(fault).split())}")
