@@ -17,6 +17,7 @@ from common.data import (
     draw_labelled,
     load_fashion_mnist,
     to_unit_range,
+    validation_indices,
 )
 from common.run import rng_for
 from common.run.batches import batch_indices, epoch_order
@@ -170,3 +171,15 @@ def test_draws_are_random_and_not_the_first_of_each_class(train_split):
     chosen = draw_labelled(train_split.labels, 600, rng_for(0, "labelled", 0)).double()
     # The mean of 600 uniform positions in 0..59,999 has a standard deviation of 707.
     assert abs(chosen.mean().item() - 30_000) < 4 * 707
+
+
+def test_validation_images_are_a_tenth_of_each_class_and_apart_from_those_to_fit(train_split):
+    validation, fit = load_fashion_mnist("validation"), load_fashion_mnist("fit")
+    assert validation.labels.bincount().tolist() == [1000] * 10
+    assert fit.labels.bincount().tolist() == [5000] * 10
+    chosen = validation_indices(train_split.labels)
+    assert chosen.equal(validation_indices(train_split.labels))
+    assert train_split.images[chosen].equal(validation.images)
+    rest = torch.ones(60_000, dtype=torch.bool)
+    rest[chosen] = False
+    assert train_split.images[rest].equal(fit.images)

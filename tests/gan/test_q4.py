@@ -229,6 +229,23 @@ def test_the_comparison_sees_a_checkpoint_that_leaves_something_out(module, tmp_
     assert not same(newest(tmp_path / "a"), newest(tmp_path / "b"))
 
 
+def test_selection_reads_no_test_image(module, tmp_path, monkeypatch, small_data):
+    asked = []
+
+    def only_for_choices(split, device="cpu"):
+        asked.append(split)
+        assert split in ("fit", "validation"), split
+        return small_data("train" if split == "fit" else "test")
+
+    for place in (results, classifier):
+        monkeypatch.setattr(place, "load_fashion_mnist", only_for_choices)
+    classifier.reference.cache_clear()
+    module.main(tiny(module, tmp_path, quality_samples=20, selection=True))
+    classifier.reference.cache_clear()
+    assert set(asked) == {"fit", "validation"}
+    assert not (tmp_path / "memorisation.csv").exists()
+
+
 def test_two_runs_with_one_seed_are_equal_and_with_two_seeds_differ(module, tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         module.main(tiny(module, tmp_path / name, seed=seed))
