@@ -178,12 +178,12 @@ def record_epoch(run: Run, epoch: int, iteration: int, players: results.Players,
 
 
 def main(config: Config, data: results.Data | None = None) -> None:
-    """Train, then write the results; with --sample, only draw."""
-    shape = (config.width, config.latent_dim, True, config.detail, config.self_modulation)
+    """Train, then write the results; with --sample, only draw new images from the finished run in --out."""
     if config.sample:
-        return results.sample_finished_run(config, *shape)
+        return results.sample_finished_run(config)
 
     # Networks and optimizers.
+    shape = (config.width, config.latent_dim, True, config.detail, config.self_modulation)
     config, device = recipes.on_device(config)
     torch.manual_seed(config.seed)
     generator, discriminator = Generator(*shape), Critic(config.discriminator_width, batch_norm=True)

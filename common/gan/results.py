@@ -183,43 +183,38 @@ def write_npz(path: Path, images: torch.Tensor) -> None:
     write_file(path, buffer.getvalue())
 
 
-def load_generator(path: Path, wanted: dict[str, Any] | None = None) -> Generator:
-    """The generator of a finished run, with its averaged weights, in evaluation mode.
+def load_generator(path: Path) -> Generator:
+    """The generator of a finished run, with its averaged weights, in evaluation mode; its shape stands in the file.
 
     Args:
         path: a `generator.pt`.
-        wanted: the `Generator.shape` that it must have; by default any.
 
     Raises:
-        BadInput: there is no such file, or its generator is of another width or kind.
+        BadInput: there is no such file, or it holds no generator.
     """
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
         shape = stored["shape"]
-        fits = wanted in (None, shape)
-        if fits:
-            with torch.device("meta"):  # where the weights do not fit, it ends before any memory is taken
-                Generator(**shape).load_state_dict(stored["averaged"], assign=True)
-            generator = Generator(**shape)
-            generator.load_state_dict(stored["averaged"])
+        with torch.device("meta"):  # where the weights do not fit, it ends before any memory is taken
+            Generator(**shape).load_state_dict(stored["averaged"], assign=True)
+        generator = Generator(**shape)
+        generator.load_state_dict(stored["averaged"])
     except FileNotFoundError:
         raise BadInput(f"{path} is missing; train first, or name a finished run with --out") from None
     except Exception as fault:  # torch.load raises many kinds for a damaged file
         raise BadInput(f"{path}: not a generator ({type(fault).__name__}); train again with --fresh") from None
-    if not fits:
-        raise BadInput(f"{path}: holds a generator with {shape}, the flags ask for {wanted}; give those of the run")
     return generator.eval()
 
 
-def sample_finished_run(config: Any, *shape: int | bool) -> None:
+def sample_finished_run(config: Any) -> None:
     """`--sample N`: draw N new images with the averaged weights in --out; writes `drawn.npz` and `drawn.png`.
 
     Raises:
-        BadInput: there is no finished run in the folder, or its generator is of another width or kind.
+        BadInput: there is no finished run in the folder.
     """
     path = Path(config.out) / "generator.pt"
-    generator = load_generator(path, Generator(*shape).shape)
-    noise = torch.randn(config.sample, config.latent_dim, generator=rng_for(config.seed, "drawn", 0))
+    generator = load_generator(path)
+    noise = torch.randn(config.sample, generator.latent_dim, generator=rng_for(config.seed, "drawn", 0))
     images = draw(generator, noise)
     write_npz(path.parent / "drawn.npz", images)
     figures.image_grid(
