@@ -22,12 +22,12 @@ import torch
 from common.data import draw_offsets, to_unit_range, translate
 from common.gan import figures, recipes, results
 from common.gan.averages import MovingAverage, look_ahead
-from common.gan.networks import Critic, Generator, prepare
+from common.gan.networks import Critic, Generator
 from common.gan.recipes import moment
 from common.losses import discriminator_losses, non_saturating_loss
 from common.run import Guard, Run
 from common.run.cli import launch, require_range
-from common.run.graphs import Graphed, adam, set_learning_rate
+from common.run.graphs import Graphed, set_learning_rate
 
 
 @dataclass(frozen=True)
@@ -162,8 +162,7 @@ def train(run: Run, players: results.Players, average: MovingAverage, slow: Gene
             run.record("losses", iteration=iteration, **losses)
 
         if ends_epoch:
-            results.keep_samples(run, epoch, players.generator, average)
-            results.measure_quality(run, epoch, players.generator, average)
+            results.after_epoch(run, epoch, players.generator, average)
             record_epoch(run, epoch, iteration, players, data)
 
 
@@ -187,14 +186,10 @@ def main(config: Config, data: results.Data | None = None) -> None:
     config, device = recipes.on_device(config)
     torch.manual_seed(config.seed)
     generator, discriminator = Generator(*shape), Critic(config.discriminator_width, batch_norm=True)
-    for network in (generator, discriminator):
-        prepare(network, device, config.precision)
+    players = results.make_players(generator, discriminator, config, device)
     average, slow = MovingAverage(generator, config.ema_decay), copy.deepcopy(generator)
-    settings = {"lr": config.lr, "betas": (config.beta1, config.beta2)}
-    optimizers = [adam(network.parameters(), **settings) for network in (generator, discriminator)]
-    players = results.Players(generator, discriminator, *optimizers)
     state = {"generator": generator, "discriminator": discriminator, "average": average, "slow": slow}
-    moments = {"generator_optimizer": optimizers[0], "discriminator_optimizer": optimizers[1]}
+    moments = {"generator_optimizer": players.generator_optimizer, "discriminator_optimizer": players.critic_optimizer}
 
     with Run(config, "q4_dcgan", **state, **moments) as run:
         data = data or results.load_data(config, device)

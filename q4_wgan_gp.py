@@ -18,14 +18,14 @@ from pathlib import Path
 
 import torch
 
-from common.data import draw_offsets, to_unit_range, translate
+from common.data import to_unit_range
 from common.gan import figures, recipes, results
 from common.gan.averages import MovingAverage
 from common.gan.critic_gradients import critic_gradients
-from common.gan.networks import Critic, Generator, prepare
+from common.gan.networks import Critic, Generator
 from common.run import Guard, Run
 from common.run.cli import launch, require_range
-from common.run.graphs import Graphed, adam, set_learning_rate
+from common.run.graphs import Graphed, set_learning_rate
 from common.schedule import linear_decay
 
 
@@ -61,12 +61,6 @@ class Config(recipes.Common):
     """Hidden units that give the scales of the generator's batch norm from the noise; 0 is without, as in the paper."""
     detail: int = 0
     """Channels of the generator's layer at 28 x 28, before the last convolution; 0 is without, as in the paper."""
-    max_shift: int = 0
-    """Largest random shift of all that the critic sees, real and fake [pixels]; 0 in the paper."""
-    shift_from: float = 0.2
-    """Fraction of training after which images are shifted."""
-    ema_warm_up: int = 10
-    """The average remembers about this fraction of the iterations so far: the last 1 / --ema-warm-up."""
     ema_decay: float = 0.999
     """Largest decay of the generator's moving average per generator iteration; ours, the paper has none."""
     out: Path = Path("outputs/q4_wgan_gp")
@@ -80,9 +74,6 @@ class Config(recipes.Common):
         require_range("--critic-lr", self.critic_lr, 0, 1)
         require_range("--detail", self.detail, 0, 1024, "a whole number")
         require_range("--self-modulation", self.self_modulation, 0, 4096, "a whole number")
-        require_range("--max-shift", self.max_shift, 0, 14, "a whole number of pixels")
-        require_range("--shift-from", self.shift_from, 0, 1)
-        require_range("--ema-warm-up", self.ema_warm_up, 1, 1_000_000, "a whole number")
 
 
 RECIPES = {"ours": recipes.ours, "papers": recipes.wgan_gp_papers}
@@ -95,34 +86,25 @@ def critic_step(
     images: torch.Tensor,
     fake: torch.Tensor,
     epsilon: torch.Tensor,
-    *offsets: torch.Tensor,
-    max_shift: int = 0,
 ) -> dict[str, torch.Tensor]:
     """Algorithm 1, lines 4-9.
 
     Args:
         images: uint8, real; fake: in [0, 1]; each [B, 1, 28, 28].
         epsilon: U(0, 1) draws, one per image, [B].
-        offsets: of real and of fake images, for `translate`, int64 [2, B] each; only where `max_shift` is not 0.
 
     Returns:
         the losses of `critic_gradients`, 0-d.
     """
-    real = to_unit_range(images)
-    if max_shift:
-        real, fake = translate(real, offsets[0], max_shift), translate(fake, offsets[1], max_shift)
-    parts = critic_gradients(players.critic, real, fake, epsilon, penalty_weight)
+    parts = critic_gradients(players.critic, to_unit_range(images), fake, epsilon, penalty_weight)
     guard.step(players.critic_optimizer, **parts)
     return parts
 
 
-def generator_step(
-    players: results.Players, guard: Guard, noise: torch.Tensor, *offsets: torch.Tensor, max_shift: int = 0
-) -> dict[str, torch.Tensor]:
+def generator_step(players: results.Players, guard: Guard, noise: torch.Tensor) -> dict[str, torch.Tensor]:
     """Algorithm 1, lines 11-12: one step on -mean f(G(z)) for noise [B, latent_dim]; the critic gets no gradient."""
     players.critic.requires_grad_(False)
-    fake = players.generator(noise)
-    loss = -players.critic(translate(fake, *offsets, max_shift) if max_shift else fake).mean()
+    loss = -players.critic(players.generator(noise)).mean()
     players.generator_optimizer.zero_grad()
     loss.backward()
     players.critic.requires_grad_(True)
@@ -141,7 +123,6 @@ def train(run: Run, players: results.Players, average: MovingAverage, data: resu
         for optimizer in (players.generator_optimizer, players.critic_optimizer):
             peak = config.critic_lr or config.lr if optimizer is players.critic_optimizer else config.lr
             set_learning_rate(optimizer, linear_decay(progress, 1, peak, config.decay_from))
-        max_shift = config.max_shift if progress >= config.shift_from else 0
         group, position = divmod(step, k)
         if position == 0 or not fakes:  # one pass for the critic steps until the generator moves
             rng = run.rng("critic noise", group)  # of the group, so a run that continues inside it draws the same again
@@ -149,19 +130,15 @@ def train(run: Run, players: results.Players, average: MovingAverage, data: resu
         rng = run.rng("train", step)
         images = data.train[indices]  # [B, 1, 28, 28]
         epsilon = torch.rand(len(images), generator=rng, device=run.device)
-        offsets = [draw_offsets(len(images), rng, max_shift) for _ in ("real", "fake") if max_shift]
-        parts = critic_step_on(images, fakes[position][: len(images)], epsilon, *offsets, max_shift=max_shift)
+        parts = critic_step_on(images, fakes[position][: len(images)], epsilon)
 
         if position == k - 1:
-            noise = torch.randn(b, config.latent_dim, generator=rng, device=run.device)
-            offsets = [draw_offsets(b, rng, max_shift)] if max_shift else []
-            losses = generator_step_on(noise, *offsets, max_shift=max_shift)
-            average.update(players.generator, config.ema_warm_up)
+            losses = generator_step_on(torch.randn(b, config.latent_dim, generator=rng, device=run.device))
+            average.update(players.generator)
             run.record("losses", iteration=group + 1, **parts, **losses)
 
         if ends_epoch:
-            results.keep_samples(run, epoch, players.generator, average)
-            results.measure_quality(run, epoch, players.generator, average)
+            results.after_epoch(run, epoch, players.generator, average)
             record_epoch(run, epoch, players, data)
 
 
@@ -185,13 +162,9 @@ def main(config: Config, data: results.Data | None = None) -> None:
     config, device = recipes.on_device(config)
     torch.manual_seed(config.seed)
     generator, critic = Generator(*shape), Critic(config.width)
-    for network in (generator, critic):
-        prepare(network, device, config.precision)
+    players = results.make_players(generator, critic, config, device)
     average = MovingAverage(generator, config.ema_decay)
-    settings = {"lr": config.lr, "betas": (config.beta1, config.beta2)}
-    optimizers = [adam(network.parameters(), **settings) for network in (generator, critic)]
-    players = results.Players(generator, critic, *optimizers)
-    moments = {"generator_optimizer": optimizers[0], "critic_optimizer": optimizers[1]}
+    moments = {"generator_optimizer": players.generator_optimizer, "critic_optimizer": players.critic_optimizer}
 
     with Run(config, "q4_wgan_gp", generator=generator, critic=critic, average=average, **moments) as run:
         data = data or results.load_data(config, device)

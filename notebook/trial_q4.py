@@ -30,10 +30,8 @@ TRIALS = {
     "wgan_gp": {  # what differs from the script's defaults
         "both": BOTH,
         "both_beta1_0": {**BOTH, "beta1": 0.0},
-        "both_shift": {**BOTH, "max_shift": 1},
         "both_equal_lr": {**BOTH, "critic_lr": 1e-3},
         "both_two_critic_steps": {**BOTH, "critic_steps": 2, "critic_lr": 1e-3},
-        "both_slow_average": {**BOTH, "ema_decay": 0.9998, "ema_warm_up": 20},
         "both_half_lr": {**BOTH, "lr": 5e-4, "critic_lr": 1e-3},
         "many_steps": MANY,
         "defaults": {},

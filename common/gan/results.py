@@ -13,12 +13,13 @@ from common import figures
 from common.data import load_fashion_mnist, to_uint8, to_unit_range
 from common.gan import figures as gan_figures
 from common.gan.averages import MovingAverage
-from common.gan.networks import Critic, Generator
+from common.gan.networks import Critic, Generator, prepare
 from common.quality import classifier, distances
 from common.quality import figures as quality_figures
 from common.run import Run, rng_for
 from common.run.cli import BadInput
 from common.run.files import write_file
+from common.run.graphs import adam
 
 GRID, HELD_OUT, STORED = 100, 4000, 10_000
 
@@ -30,6 +31,14 @@ class Players(NamedTuple):
     critic: Critic
     generator_optimizer: torch.optim.Optimizer
     critic_optimizer: torch.optim.Optimizer
+
+
+def make_players(generator: Generator, critic: Critic, config: Any, device: torch.device) -> Players:
+    """Both networks on the device, their weights drawn, and Adam for each with the settings of the run."""
+    for network in (generator, critic):
+        prepare(network, device, config.precision)
+    settings = {"lr": config.lr, "betas": (config.beta1, config.beta2)}
+    return Players(generator, critic, *(adam(network.parameters(), **settings) for network in (generator, critic)))
 
 
 class Data(NamedTuple):
@@ -84,6 +93,12 @@ def critic_values(critic: nn.Module, images: torch.Tensor) -> torch.Tensor:
     values = torch.cat([critic(to_unit_range(x)) for x in images.split(500)])
     critic.train(was_training)
     return values
+
+
+def after_epoch(run: Run, epoch: int, generator: Generator, average: MovingAverage) -> None:
+    """What both scripts do at an epoch's end: keep samples and measure them where that is wanted."""
+    keep_samples(run, epoch, generator, average)
+    measure_quality(run, epoch, generator, average)
 
 
 def held_out_values(run: Run, players: Players, data: Data) -> tuple[torch.Tensor, ...]:
