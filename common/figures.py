@@ -14,11 +14,10 @@ from matplotlib.figure import Figure
 
 from common.run.files import write_file
 
-matplotlib.use("Agg")
-
 INK, GREY = "#222222", "#8a8a8a"
 BLUE, ORANGE, GREEN, RED, PURPLE = "#2867b2", "#dd7b1f", "#2e9151", "#c63d4f", "#7d4cc2"
 
+matplotlib.rcdefaults()  # whatever a user's matplotlibrc says
 plt.rcParams.update(
     {
         "figure.dpi": 100,

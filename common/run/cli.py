@@ -73,8 +73,9 @@ def _one_line(box: str) -> str:
     """The message inside the frame that tyro draws around an error, as one line.
 
     The frame is of box-drawing characters, its title in the border, or, where the terminal has none, of dashes, the
-    title in a part of its own.
+    title in a part of its own. On a terminal it is coloured.
     """
+    box = re.sub(r"\x1b\[[0-9;]*m", "", box)
     rows = [row.strip("│ ") for row in box.splitlines() if not row.startswith(("╭", "╰"))]
     parts = re.split(r"(?:─|-){10,}", "\n".join(rows))
     if not box.startswith("╭"):

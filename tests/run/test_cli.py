@@ -1,10 +1,19 @@
 """Flags into settings; every fault one line with its exit code, on any terminal."""
 
+import contextlib
+import importlib
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from toy_script import Config
 
 from common.run.cli import BadInput, TrainingFailed, launch, parse, require_range, resolve_device
 
+ROOT = Path(__file__).resolve().parents[2]
 CASES = [
     (["--epochs", "x"], "--epochs: invalid literal for int() with base 10: 'x'; see --help"),
     (["--epochs"], "Missing value for argument '--epochs'. Expected 1 values; see --help"),
@@ -74,3 +83,41 @@ def test_device_that_is_not_here_is_refused(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(BadInput, match=r"--device: cuda \(not on this machine\)"):
         resolve_device("cuda")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+@pytest.mark.parametrize("columns", [80, 100])
+def test_flag_errors_are_one_plain_line_on_a_terminal(columns):
+    pty, termios, fcntl = (importlib.import_module(name) for name in ("pty", "termios", "fcntl"))
+    leader, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
+    environment = {**os.environ, "TERM": "xterm-256color", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "q4_dcgan.py", "--epoch", "3"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, stdin=terminal, stdout=terminal, stderr=terminal)
+    os.close(terminal)
+    printed = b""
+    with contextlib.suppress(OSError):  # the terminal's end on Linux
+        while part := os.read(leader, 4096):
+            printed += part
+    os.close(leader)
+    assert done.returncode == 2
+    assert printed.decode().splitlines() == ["error: Unrecognized options: --epoch, 3 (perhaps --epochs?); see --help"]
+
+
+def test_nothing_outside_changes_a_pixel_or_breaks_a_figure(tmp_path):
+    """A notebook's backend, which is not there in a script, and a user's own style."""
+    code = "import sys, pathlib; from common.gan import figures as _; from common import figures"
+    code += (
+        "; f, a = figures.plt.subplots(); a.plot([1, 2]); a.set_title('x'); figures.save(f, pathlib.Path(sys.argv[1]))"
+    )
+    (tmp_path / "matplotlibrc").write_text("font.size: 30\nlines.linewidth: 9\nsavefig.dpi: 40\n")
+    foreign = {
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        "MATPLOTLIBRC": str(tmp_path / "matplotlibrc"),
+    }
+    pictures = []
+    for i, extra in enumerate(({}, foreign)):
+        path = tmp_path / f"{i}.png"
+        subprocess.run([sys.executable, "-c", code, path], cwd=ROOT, env={**os.environ, **extra}, check=True)
+        pictures.append(path.read_bytes())
+    assert pictures[0] == pictures[1]
