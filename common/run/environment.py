@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "matplotlib", "pandas")
+PACKAGES = ("numpy", "scipy", "scikit-learn", "matplotlib", "pandas")
 
 
 def environment(device: torch.device, seconds: float) -> dict[str, Any]:
@@ -19,12 +19,24 @@ def environment(device: torch.device, seconds: float) -> dict[str, Any]:
         "command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
         "commit": _commit(),
         "python": platform.python_version(),
+        "torch": torch.__version__,
         **{package: metadata.version(package) for package in PACKAGES},
+        "system": platform.platform(),
         "device": str(device),
+        **_accelerator(device),
         "processor": _processor(),
+        "vector_instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "seconds": round(seconds, 1),
     }
+
+
+def _accelerator(device: torch.device) -> dict[str, Any]:
+    """The GPU and the libraries that decide its arithmetic; nothing elsewhere."""
+    if device.type != "cuda":
+        return {}
+    versions = {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
+    return {"gpu": torch.cuda.get_device_name(device), **versions}
 
 
 def _commit() -> str:

@@ -304,7 +304,7 @@ def test_environment_and_config_say_what_made_the_result(tmp_path):
     found = json.loads((tmp_path / "environment.json").read_text())
     assert found["torch"] == torch.__version__
     assert found["threads"] == torch.get_num_threads()
-    assert {"commit", "processor", "seconds", "numpy"} <= set(found)
+    assert {"commit", "processor", "seconds", "numpy", "system", "vector_instructions"} <= set(found)
 
 
 def test_streams_and_steps_have_their_own_randomness():
