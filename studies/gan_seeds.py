@@ -86,6 +86,7 @@ def main(config: Config) -> None:
     tables = {name: [pd.read_csv(path) for path in tables_of(name, config.out)] for name in SETTINGS}
     require(any(tables.values()), "--out", config.out, "a folder with runs, from inside the repository")
     table = distances(tables)
+    config.out.mkdir(parents=True, exist_ok=True)
     write_file(config.out / "distances.csv", table.to_csv(index=False, float_format="%.7g").encode())
     quality_figures.seeds(table, config.out / "distances.png")
     print(table.to_string(index=False, float_format="{:.4g}".format))

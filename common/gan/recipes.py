@@ -35,8 +35,6 @@ class Common:
     processors with AMX."""
     fresh: bool = False
     """Start over in a folder that holds a run."""
-    tensorboard: bool = False
-    """Write the tables for TensorBoard, too."""
     recipe: Literal["ours", "papers"] = "ours"
     """Set of defaults, which any flag overrides: this repository's, or those of the papers."""
     out: Path = Path()

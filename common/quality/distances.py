@@ -2,7 +2,7 @@
 
 The classifier is ours (`python yardstick.py` trains it); its weights are committed and checksummed, so that numbers are
 comparable between machines. The Fréchet distance on its features is not FID, whose features are Inception's; only the
-formula is the same. Statistics are computed by torch-fidelity.
+formula is the same. The statistics are computed here and tested against torch-fidelity's.
 
 Sources: Fréchet distance Heusel et al. 2017 (arXiv 1706.08500); KID Binkowski et al. 2018 (arXiv 1801.01401); precision
 and recall Kynkäänniemi et al. 2019 (arXiv 1904.06991).

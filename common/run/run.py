@@ -34,7 +34,7 @@ from common.run.rng import rng_for
 CHECKPOINT_SECONDS = 60.0
 CHECK_STEPS = 50  # between looks at what the guard deferred
 # How a run is shown, and what adds rows without a change of those there are.
-SHOWN = ("out", "fresh", "device", "sample", "sample_epochs", "quality_samples", "tensorboard", "recipe")
+SHOWN = ("out", "fresh", "device", "sample", "sample_epochs", "quality_samples", "recipe")
 NOT_IDENTITY = (*SHOWN, "draws", "classifier", "benchmark")
 
 # What former configurations call otherwise, and what they mean by a setting that they do not have.
