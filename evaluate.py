@@ -1,4 +1,4 @@
-"""Score images on the scale of this repository: a finished run, an .npz file or a folder of PNG images.
+"""Score images on the scale of this repository: a finished run, an .npz file or a folder of images.
 
 Anybody's generator of 28 x 28 grey images can be put on the same scale; README.md says what the numbers mean.
 
@@ -9,6 +9,7 @@ Prints every metric against the 10,000 test images; writes nothing but the table
 """
 
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -24,6 +25,9 @@ from common.quality import distances
 from common.run import rng_for
 from common.run.cli import BadInput, launch, require_range
 from common.run.files import write_file
+from common.run.folder import is_of_a_run
+
+PICTURES = (".png", ".jpg", ".jpeg")
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Config:
 
     path: Annotated[Path, tyro.conf.Positional]
     """A run's folder (its generator draws three sets of 10,000), an .npz with uint8 images [N, 28, 28], or a folder of
-    8-bit PNG images of 28 x 28."""
+    grey 8-bit PNG or JPEG images of 28 x 28, or of such folders, one per class."""
     extractor: Literal["classifier", "inception"] = "classifier"
     """Whose features: this repository's classifier, or Inception's for the standard FID, whose weights torch-fidelity
     fetches over the network."""
@@ -59,8 +63,10 @@ def image_sets(config: Config) -> list[torch.Tensor]:
             draw(generator, torch.randn(distances.N_SAMPLES, generator.latent_dim, generator=rng))
             for rng in (rng_for(config.seed, "evaluate", i) for i in seeds)
         ]
-    if (path / "config.json").is_file():
+    if is_of_a_run(path):
         raise BadInput(f"{path}: a run without generator.pt; finish it, or name a run of question 4")
+    if path.name == "generator.pt":
+        raise BadInput(f"{path}: name the run's folder, {path.parent}, instead of the file in it")
     if path.is_file():
         images = images_of_npz(path)
     elif path.is_dir():
@@ -78,11 +84,13 @@ def images_of_npz(path: Path) -> torch.Tensor:
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
             names = stored.files
+            if len(names) > 1 and "images" not in names and path.suffix == ".npz":
+                raise BadInput(f"{path}: holds the arrays {', '.join(names)}; name the one to score 'images'")
             images = np.asarray(stored["images" if len(names) > 1 else names[0]])
-    except Exception as fault:  # np.load raises many kinds for a damaged file
-        raise BadInput(
-            f"{path}: not an .npz file with one array, or one called images ({type(fault).__name__}); see --help"
-        ) from None
+    except BadInput:
+        raise
+    except Exception:  # np.load raises many kinds for a damaged or another file
+        raise BadInput(f"{path}: not an .npz file with one array, or one called images; see --help") from None
     if images.dtype != np.uint8 or images.shape[1:] not in ((28, 28), (1, 28, 28), (28, 28, 1)):
         found = f"{images.dtype} {list(images.shape)}"
         raise BadInput(f"{path}: holds {found}; store uint8 images [N, 28, 28] with values from 0 to 255")
@@ -90,24 +98,43 @@ def images_of_npz(path: Path) -> torch.Tensor:
 
 
 def images_of_folder(path: Path) -> torch.Tensor:
-    """The PNG images of a folder, in the order of their names, as uint8 [N, 1, 28, 28]; colours become grey."""
-    pictures = []
-    for file in sorted(file for file in path.iterdir() if file.suffix.lower() == ".png"):
-        try:
-            with Image.open(file, formats=("PNG",)) as picture:
-                size, mode = picture.size, picture.mode
-                fits = size == (28, 28) and not mode.startswith("I")
-                pixels = np.array(picture.convert("L")) if fits else None
-        except Exception as fault:  # Pillow raises many kinds for a damaged file
-            raise BadInput(f"{file}: not a PNG image ({type(fault).__name__}); remove or replace it") from None
-        if size != (28, 28):
-            raise BadInput(f"{file}: is {size[0]} x {size[1]} pixels; scale the images to 28 x 28")
-        if not fits:
-            raise BadInput(f"{file}: has more than 8 bits per pixel; store grey values from 0 to 255")
-        pictures.append(pixels)
-    if not pictures:
-        raise BadInput(f"{path}: holds neither generator.pt nor PNG images; train first, or name another folder")
-    return torch.from_numpy(np.stack(pictures)).unsqueeze(1)
+    """The PNG and JPEG images of a folder and of its folders (one per class, say), as uint8 [N, 1, 28, 28].
+
+    Those of its folders are shuffled by a fixed seed, so that each set of 10,000 holds every class.
+    """
+    files = sorted(file for file in path.glob("*") if file.suffix.lower() in PICTURES)
+    if not files:
+        files = sorted(file for file in path.glob("*/*") if file.suffix.lower() in PICTURES)
+        files = [files[i] for i in torch.randperm(len(files), generator=torch.Generator().manual_seed(0))]
+    if not files:
+        raise BadInput(f"{path}: holds neither generator.pt nor PNG or JPEG images; name another folder, see --help")
+    return torch.from_numpy(np.stack([grey_pixels(file) for file in files])).unsqueeze(1)
+
+
+def grey_pixels(file: Path) -> np.ndarray:
+    """One picture as uint8 [28, 28]: grey, opaque and of 8 bits, in whichever of the format's ways it is stored.
+
+    Raises:
+        BadInput: it is not; nothing is guessed about colours or transparency, which would change the score.
+    """
+    if not file.is_file():
+        raise BadInput(f"{file}: not a regular file; remove or replace it")
+    try:
+        with warnings.catch_warnings(), Image.open(file, formats=("PNG", "JPEG")) as picture:
+            warnings.simplefilter("ignore")  # ours is the one line
+            size, mode = picture.size, picture.mode
+            pixels = np.array(picture.convert("RGBA")) if size == (28, 28) and mode[0] not in "IF" else None
+    except Exception as fault:  # Pillow raises many kinds for a damaged file
+        raise BadInput(f"{file}: not a PNG or JPEG image ({type(fault).__name__}); remove or replace it") from None
+    if size != (28, 28):
+        raise BadInput(f"{file}: is {size[0]} x {size[1]} pixels; scale the images to 28 x 28")
+    if pixels is None:
+        raise BadInput(f"{file}: has more than 8 bits per pixel; store grey values from 0 to 255")
+    if (pixels[..., 3] != 255).any():
+        raise BadInput(f"{file}: is partly transparent; store opaque grey images")
+    if (pixels[..., :3] != pixels[..., :1]).any():
+        raise BadInput(f"{file}: has colours; store grey images")
+    return pixels[..., 0]
 
 
 def main(config: Config) -> None:

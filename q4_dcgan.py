@@ -95,8 +95,6 @@ class Config(recipes.Common):
         for name in ("ema_warm_up", "ema_warm_up_late"):
             require_range(f"--{name.replace('_', '-')}", getattr(self, name), 1, 1_000_000, "a whole number")
         require_range("--discriminator-width", self.discriminator_width, 1, 1024, "a whole number")
-        require_range("--detail", self.detail, 0, 1024, "a whole number")
-        require_range("--self-modulation", self.self_modulation, 0, 4096, "a whole number")
 
 
 RECIPES = {"ours": recipes.ours, "papers": recipes.dcgan_papers}

@@ -69,11 +69,10 @@ class Config(recipes.Common):
     def __post_init__(self) -> None:
         super().__post_init__()
         recipes.check_training(self)
-        require_range("--critic-steps", self.critic_steps, 1, 1000, "a whole number")
+        batches = self.epochs * -(-60_000 // self.batch_size)  # with fewer the generator never moves
+        require_range("--critic-steps", self.critic_steps, 1, min(1000, batches), "a whole number")
         require_range("--penalty-weight", self.penalty_weight, 0, 1e6)
         require_range("--critic-lr", self.critic_lr, 0, 1)
-        require_range("--detail", self.detail, 0, 1024, "a whole number")
-        require_range("--self-modulation", self.self_modulation, 0, 4096, "a whole number")
 
 
 RECIPES = {"ours": recipes.ours, "papers": recipes.wgan_gp_papers}

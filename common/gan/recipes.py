@@ -64,6 +64,8 @@ def check_training(config: Any) -> None:
     require_range("--width", config.width, 1, 1024, "a whole number")
     require_range("--latent-dim", config.latent_dim, 1, 4096, "a whole number")
     require_range("--ema-decay", config.ema_decay, 0, 0.999999)
+    require_range("--detail", config.detail, 0, 1024, "a whole number")
+    require_range("--self-modulation", config.self_modulation, 0, 4096, "a whole number")
     for epoch in config.sample_epochs:
         wanted = f"epochs from 1 to --epochs, here {config.epochs}"
         require(1 <= epoch <= config.epochs, "--sample-epochs", epoch, wanted)

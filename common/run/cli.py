@@ -7,14 +7,18 @@ import contextlib
 import io
 import re
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 import tyro
 
 T = TypeVar("T")
+OUT_OF_MEMORY = re.compile("allocate memory|out of memory|not enough memory|ALLOC_FAILED")
 Recipes = Mapping[str, Callable[[Any], dict[str, Any]]]
 """Of each recipe the settings that take the place of the defaults; they may depend on a config, on its target, say."""
 
@@ -62,11 +66,20 @@ def _read(config_class: type[T], description: str, arguments: Sequence[str], def
         settings["default"] = default
     try:
         with contextlib.redirect_stderr(printed):
-            return tyro.cli(config_class, args=arguments, **settings)
+            return _at_home(tyro.cli(config_class, args=arguments, **settings))
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
         raise BadInput(_one_line(printed.getvalue())) from None
+
+
+def _at_home(config: T) -> T:
+    """A config whose paths that begin with ~ are in the user's home, also where the shell left them: `--out=~/x`."""
+    paths = {f.name: getattr(config, f.name) for f in fields(config)}
+    moved = {
+        name: path.expanduser() for name, path in paths.items() if isinstance(path, Path) and path.parts[:1] == ("~",)
+    }
+    return replace(config, **moved) if moved else config
 
 
 def _one_line(box: str) -> str:
@@ -90,11 +103,12 @@ def _one_line(box: str) -> str:
 
 def launch(config_class: type[T], main: Callable[[T], None], description: str, recipes: Recipes | None = None) -> None:
     """Run `main(config)` as a program: every expected fault ends in one line on stderr and its exit code."""
-    code, message = 0, ""
+    code, message, config = 0, "", None
     with contextlib.suppress(AttributeError):  # a stream that somebody put in the place of stdout may lack it
         sys.stdout.reconfigure(errors="backslashreplace")  # a folder's name may be no text
     try:
-        main(parse(config_class, description, recipes=recipes))
+        config = parse(config_class, description, recipes=recipes)
+        main(config)
     except BadInput as fault:
         code, message = 2, str(fault)
     except TrainingFailed as fault:
@@ -104,13 +118,28 @@ def launch(config_class: type[T], main: Callable[[T], None], description: str, r
     except OSError as fault:
         where = f"{fault.filename}: " if fault.filename else ""
         code, message = 1, f"{where}{fault.strerror or fault}; mend that, and the same command continues"
-    except (MemoryError, RuntimeError) as fault:
-        if isinstance(fault, RuntimeError) and not re.search("allocate memory|out of memory", str(fault)):
-            raise
-        code, message = 1, "out of memory; choose smaller sizes"
+    except Exception as fault:
+        code, message = 1, _unforeseen(fault, getattr(config, "out", None))
     if message:
         print("error: " + " ".join(message.split()), file=sys.stderr)
     sys.exit(code)
+
+
+def _unforeseen(fault: Exception, out: Path | None) -> str:
+    """One line for a fault that no code of ours raises; the traceback of one that nobody foresaw goes into a file.
+
+    Args:
+        out: the run's folder, where that file is written if the run is there already.
+    """
+    if isinstance(fault, MemoryError) or OUT_OF_MEMORY.search(str(fault)):
+        return "out of memory; choose smaller sizes"
+    if "no kernel image" in str(fault):
+        return "this torch was not built for this GPU; install the build for its CUDA version, or use --device cpu"
+    folder = out if out and (out / "config.json").is_file() else None
+    name = {"prefix": "traceback_", "suffix": ".txt", "dir": folder}
+    with tempfile.NamedTemporaryFile("w", delete=False, errors="replace", **name) as file:
+        file.write("".join(traceback.format_exception(fault)))
+    return f"{type(fault).__name__}: {fault}; nobody foresaw this: please report it with {file.name}"
 
 
 def require(condition: bool, flag: str, found: Any, wanted: str) -> None:

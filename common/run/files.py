@@ -1,9 +1,17 @@
 """Files that survive a kill at any byte: written beside their final name, flushed, read back and renamed."""
 
 import contextlib
+import errno
 import os
 import re
 from pathlib import Path
+
+UNABLE_TO_SYNC = (
+    errno.EINVAL,
+    errno.ENOTSUP,
+    errno.EBADF,
+    errno.EACCES,
+)  # what file systems answer that sync no folder
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -12,7 +20,7 @@ def write_file(path: Path, content: bytes) -> None:
     Raises:
         OSError: the disk is full, the folder not writable, or what was read back differs.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # two processes may write the same file
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.unfinished")  # two processes may write the same file
     try:
         with open(temporary, "wb") as file:
             file.write(content)
@@ -22,7 +30,7 @@ def write_file(path: Path, content: bytes) -> None:
             raise OSError(f"{path}: what was written does not read back")
         os.replace(temporary, path)
     except OSError as fault:
-        fault.filename = fault.filename or str(path)  # a full disk does not name the file
+        fault.filename = str(path)  # not the temporary file's name, and a full disk gives none
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
@@ -31,16 +39,30 @@ def write_file(path: Path, content: bytes) -> None:
 
 def remove_leftovers(*folders: Path) -> None:
     """Remove the temporary files of killed processes; for who holds the lock."""
-    for path in (path for folder in folders for path in folder.glob(".*.tmp")):
-        if re.fullmatch(r"\..+\.\d+\.tmp", path.name):
+    for path in (path for folder in folders for path in folder.glob(".*.unfinished")):
+        if re.fullmatch(r"\..+\.\d+\.unfinished", path.name):
             path.unlink(missing_ok=True)
 
 
+def read_file(path: Path) -> bytes:
+    """The content of a regular file; a pipe or a device would block, or never end.
+
+    Raises:
+        OSError: it is missing, of another kind, or not readable.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return path.read_bytes()
+
+
 def _flush_folder(folder: Path) -> None:
-    """Make a rename durable; systems that cannot open a folder (Windows) do without."""
+    """Make a rename durable; systems that cannot open a folder (Windows) or sync one (some shares) do without."""
     with contextlib.suppress(PermissionError):
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
+        except OSError as fault:
+            if fault.errno not in UNABLE_TO_SYNC:
+                raise
         finally:
             os.close(handle)

@@ -7,8 +7,8 @@ no weight. The newest checkpoint is the one truth about a run: weights, tables, 
 import json
 import os
 import signal
-import socket
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
@@ -16,17 +16,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import filelock
 import pandas as pd
 import torch
 from tqdm import tqdm
 
-from common.run import checkpoints, files
+from common.run import checkpoints, files, folder
 from common.run.batches import Batch, batch_indices
 from common.run.cli import BadInput, TrainingFailed, resolve_device
 from common.run.device import configure
 from common.run.environment import environment
-from common.run.files import write_file
+from common.run.files import read_file, write_file
 from common.run.guard import Guard
 from common.run.numbers import first_non_finite
 from common.run.rng import rng_for
@@ -98,7 +97,7 @@ class Run:
     # Entering and leaving.
 
     def __enter__(self) -> "Run":
-        self._claim_folder()
+        self._lock = folder.claim(self.folder)
         try:
             files.remove_leftovers(self.folder, self._checkpoint_folder)
             if self.config.fresh:
@@ -109,7 +108,8 @@ class Run:
             write_file(self.folder / "config.json", _json({"script": self.script, **recipe, **self._identity}))
             if self.continued:
                 self._write_tables(tell=True)
-            for number in (signal.SIGINT, signal.SIGTERM):
+            in_main = threading.current_thread() is threading.main_thread()  # elsewhere no handler can be set
+            for number in (signal.SIGINT, signal.SIGTERM) if in_main else ():
                 self._former_handlers[number] = signal.signal(number, self._on_signal)
         except BaseException:
             self._lock.release()
@@ -231,7 +231,7 @@ class Run:
         """One line per epoch: its figures, images per second since the last line, and the time left at that speed."""
         began, first, total, images = self._progress
         self._progress = (time.monotonic(), self.step + 1, total, images)
-        done, seconds = self.step + 1 - first, self._progress[0] - began
+        done, seconds = self.step + 1 - first, max(self._progress[0] - began, 1e-9)  # a clock may stand still
         left = (total - self.step - 1) * seconds / done
         figures = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
         speed = f"  {images * done / seconds:,.0f} images/s" if images else ""
@@ -249,37 +249,19 @@ class Run:
         settings = {k: v for k, v in asdict(self.config).items() if k not in NOT_IDENTITY}
         return json.loads(json.dumps(settings, default=str))
 
-    def _claim_folder(self) -> None:
-        """Make the folder if needed and lock it, or say why it cannot be used."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            if any(self.folder.iterdir()) and not any((self.folder / n).exists() for n in ("config.json", ".lock")):
-                raise BadInput(f"--out {self.folder}: holds files that no run wrote; choose an empty or a new folder")
-            self._lock = filelock.FileLock(self.folder / ".lock")
-            self._lock.acquire(timeout=0)
-            (self.folder / ".holder.lock").write_text(f"process {os.getpid()} on {socket.gethostname()}")
-        except filelock.Timeout:
-            holder = self.folder / ".holder.lock"
-            who = holder.read_text(errors="replace") if holder.exists() else "another process"
-            raise BadInput(f"--out {self.folder}: in use by {who}; wait for it or choose another --out") from None
-        except OSError as fault:
-            raise BadInput(
-                f"--out {self.folder}: {fault.strerror or fault}; choose a folder you can write to"
-            ) from None
-
     def _restore(self) -> None:
         """Load the newest valid checkpoint that belongs to this run; refuse a folder of another configuration."""
         found = checkpoints.listing(self._checkpoint_folder)
-        self._check_config(bool(found))
+        self._check_config()
         for path in reversed(found):
             try:
                 content = checkpoints.load(path)
                 if other := self._differences({"script": content["script"], **content["config"]}):
                     raise ValueError(f"it is of another run: {other}")
                 for name, part in self.state.items():
+                    checkpoints.require_fit(part, content["state"][name], name)
+                for name, part in self.state.items():
                     part.load_state_dict(content["state"][name])
-                if not all(isinstance(tensor, torch.Tensor) for tensor in content["tensors"].values()):
-                    raise ValueError("it holds something else in place of a tensor")
                 self.tensors = content["tensors"]
             except (ValueError, KeyError, RuntimeError, TypeError, AttributeError) as fault:
                 self.say(f"warning: {path} is left out: {' '.join(str(fault).split())}")
@@ -295,18 +277,16 @@ class Run:
                 f"{self._checkpoint_folder}: no valid checkpoint; --fresh starts over, or choose another --out"
             )
 
-    def _check_config(self, has_checkpoints: bool) -> None:
+    def _check_config(self) -> None:
         """Compare `config.json` with this run's settings; a lost one is written again where checkpoints can vouch."""
         path = self.folder / "config.json"
         try:
-            found = json.loads(path.read_bytes())
+            found = json.loads(read_file(path))
             if not isinstance(found, dict):
                 raise ValueError
         except FileNotFoundError:
             return
-        except (ValueError, RecursionError):
-            if not has_checkpoints:
-                raise BadInput(f"{path}: not readable; --fresh starts over, or choose another --out") from None
+        except (OSError, ValueError, RecursionError):
             self.say(f"warning: {path} is not readable; it is written again from this command")
             return
         if other := self._differences(found):
@@ -338,7 +318,7 @@ class Run:
         for name, rows in self.tables.items():
             path = self.folder / f"{name}.csv"
             content = pd.DataFrame(rows).to_csv(index=False, float_format="%.7g").encode()
-            if path.exists() and path.read_bytes() == content:
+            if path.is_file() and path.read_bytes() == content:
                 continue
             if tell:
                 self.say(f"warning: {path} is missing or not that of the checkpoint; it is written again")

@@ -286,4 +286,4 @@ def valid_checkpoints(out: Path) -> list[int]:
 
 def left_over(out: Path) -> list[Path]:
     """Temporary files in the folder."""
-    return list(out.rglob("*.tmp"))
+    return list(out.rglob("*.unfinished"))

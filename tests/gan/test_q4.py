@@ -424,6 +424,7 @@ def test_bad_input_is_one_line(refuses, tmp_path, name, flags, said):
     ("q4_dcgan", ["--detail", "-1"]),
     ("q4_dcgan", ["--self-modulation", "4097"]),
     ("q4_wgan_gp", ["--critic-steps", "0"]),
+    ("q4_wgan_gp", ["--critic-steps", "2", "--epochs", "1", "--batch-size", "60000"]),  # the generator would never move
 ])  # fmt: skip
 def test_bad_input_of_one_script_is_one_line(refuses, tmp_path, name, flags):
     refuses(name, [*flags, "--out", tmp_path / "run"], f"{flags[0]}: {flags[1]} is not possible")

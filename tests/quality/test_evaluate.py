@@ -3,6 +3,7 @@
 import importlib
 import io
 import json
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -48,6 +49,18 @@ def test_the_same_images_score_the_same_as_npz_and_as_folder(quick, capsys, tmp_
     assert np.isnan(of_npz["frechet_std"])
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "LA"])
+@pytest.mark.parametrize("place", [".", "a class"])
+def test_grey_images_are_read_alike_in_every_way_of_storing_them(tmp_path, mode, place):
+    images = np.random.default_rng(0).integers(0, 256, (20, 28, 28)).astype(np.uint8)
+    (tmp_path / place).mkdir(exist_ok=True)
+    for i, image in enumerate(images):
+        Image.fromarray(image).convert(mode).save(tmp_path / place / f"{i:02d}.png")
+    (tmp_path / "config.json").write_text('{"model": "of somebody"}')
+    (found,) = evaluate.image_sets(evaluate.Config(tmp_path))
+    assert sorted(map(bytes, found.numpy())) == sorted(map(bytes, images))
+
+
 def test_several_sets_have_a_spread(quick, capsys, tmp_path, train_split):
     np.savez(tmp_path / "images.npz", train_split.images[:700].numpy())
     row = scored(capsys, tmp_path, tmp_path / "images.npz")
@@ -87,7 +100,9 @@ def bad_files(tmp_path):
     torch.save({"weights": torch.zeros(3)}, tmp_path / "checkpoint.pt")
     (tmp_path / "junk.npz").write_bytes(b"junk")
     np.save(tmp_path / "plain.npy", images)
-    for name in ("bare", "large", "broken", "deep", "bomb", "jpeg", "run", "wide run", "unfinished"):
+    for name in ("bare", "large", "broken", "deep", "bomb", "gif", "run", "wide run", "unfinished"):
+        (tmp_path / name).mkdir()
+    for name in ("transparent", "coloured", "transparent palette", "pipe"):
         (tmp_path / name).mkdir()
     Image.fromarray(np.zeros((32, 30), np.uint8)).save(tmp_path / "large" / "a.png")
     (tmp_path / "broken" / "b.png").write_bytes(b"junk")
@@ -95,12 +110,18 @@ def bad_files(tmp_path):
     header = struct.pack(">4sIIBBBBB", b"IHDR", 10**5, 10**5, 8, 0, 0, 0, 0)
     sized = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
     (tmp_path / "bomb" / "d.png").write_bytes(sized)
-    Image.fromarray(images[0]).save(tmp_path / "jpeg" / "e.png", format="JPEG")
+    Image.fromarray(images[0]).save(tmp_path / "gif" / "e.png", format="GIF")
+    clear = np.zeros((28, 28, 4), np.uint8)
+    Image.fromarray(clear).save(tmp_path / "transparent" / "f.png")
+    Image.fromarray(clear + np.array([0, 0, 1, 255], np.uint8)).save(tmp_path / "coloured" / "g.png")
+    grey = Image.fromarray(images[0])
+    grey.save(tmp_path / "transparent palette" / "h.png", transparency=0)
+    os.mkfifo(tmp_path / "pipe" / "i.png")
     (tmp_path / "run" / "generator.pt").write_bytes(b"junk")
     shape = {"width": 10**6, "latent_dim": 5, "batch_norm": False}
     huge = {"shape": shape, "averaged": Generator(2, 5, False).state_dict()}
     torch.save(huge, tmp_path / "wide run" / "generator.pt")
-    (tmp_path / "unfinished" / "config.json").write_text("{}")
+    (tmp_path / "unfinished" / "config.json").write_text('{"script": "q4_dcgan"}')
     Image.fromarray(images[0]).save(tmp_path / "unfinished" / "real.png")
 
 
@@ -111,19 +132,24 @@ def bad_files(tmp_path):
     ("few.npz", "3 images are too few"),
     ("pickled.npz", "not an .npz file"),
     ("wide.npz", r"holds uint8 \[20, 14, 56\]; store uint8"),
-    ("two.npz", r"not an .npz file with one array, or one called images \(KeyError\)"),
+    ("two.npz", r"holds the arrays a, b; name the one to score 'images'"),
     ("flipped.npz", "not an .npz file"),
     ("nothing.npz", "not an .npz file"),
     ("checkpoint.pt", "not an .npz file"),
     ("empty.npz", "not an .npz file"),
     ("junk.npz", "not an .npz file"),
     ("plain.npy", "not an .npz file"),
-    ("bare", "holds neither generator.pt nor PNG images"),
+    ("bare", "holds neither generator.pt nor PNG or JPEG images"),
     ("large", r"a\.png: is 30 x 32 pixels; scale the images to 28 x 28"),
-    ("broken", r"b\.png: not a PNG image"),
+    ("broken", r"b\.png: not a PNG or JPEG image"),
     ("deep", r"c\.png: has more than 8 bits per pixel"),
-    ("bomb", r"d\.png: not a PNG image"),
-    ("jpeg", r"e\.png: not a PNG image"),
+    ("bomb", r"d\.png: not a PNG or JPEG image"),
+    ("gif", r"e\.png: not a PNG or JPEG image"),
+    ("transparent", r"f\.png: is partly transparent"),
+    ("coloured", r"g\.png: has colours; store grey images"),
+    ("transparent palette", r"h\.png: is partly transparent"),
+    ("pipe", r"i\.png: not a regular file"),
+    ("run/generator.pt", "name the run's folder"),
     ("run", r"generator\.pt: not a generator"),
     ("wide run", r"generator\.pt: not a generator"),
     ("unfinished", "unfinished: a run without generator.pt; finish it"),

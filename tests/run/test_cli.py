@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -47,6 +48,9 @@ def test_flags_become_settings():
     (OSError(28, "No space left on device", "a.pt"), 1, "error: a.pt: No space left on device; mend that, and"),
     (KeyboardInterrupt(), 130, "error: interrupted"),
     (MemoryError(), 1, "error: out of memory"),
+    (RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling"), 1, "error: out of memory"),
+    (RuntimeError("DefaultCPUAllocator: not enough memory: you tried"), 1, "error: out of memory"),
+    (RuntimeError("CUDA error: no kernel image is available"), 1, "error: this torch was not built for this GPU"),
 ])  # fmt: skip
 def test_expected_faults_end_in_one_line_and_their_exit_code(monkeypatch, capsys, fault, code, said):
     def main(_):
@@ -61,13 +65,25 @@ def test_expected_faults_end_in_one_line_and_their_exit_code(monkeypatch, capsys
     assert printed.count("\n") == 1
 
 
-def test_faults_of_our_own_are_not_hidden(monkeypatch):
-    def main(_):
-        raise ZeroDivisionError
+@pytest.mark.parametrize("started", [False, True])
+def test_a_fault_that_nobody_foresaw_is_one_line_and_its_traceback_a_file(monkeypatch, tmp_path, capsys, started):
+    def main(config):
+        if started:
+            (config.out / "config.json").write_text("{}")
+        raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr("sys.argv", ["toy"])
-    with pytest.raises(ZeroDivisionError):
+    monkeypatch.setattr("sys.argv", ["toy", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit) as stop:
         launch(Config, main, "")
+    line = capsys.readouterr().err
+    file = Path(re.search(r"report it with (\S+)\n$", line)[1])
+    assert stop.value.code == 1
+    assert line.startswith("error: ZeroDivisionError: division by zero")
+    assert line.count("\n") == 1
+    assert "Traceback (most recent call last)" in file.read_text()
+    assert "in main" in file.read_text()
+    assert (file.parent == tmp_path) == started
+    file.unlink()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1e-9, 1.1])
@@ -121,3 +137,10 @@ def test_nothing_outside_changes_a_pixel_or_breaks_a_figure(tmp_path):
         subprocess.run([sys.executable, "-c", code, path], cwd=ROOT, env={**os.environ, **extra}, check=True)
         pictures.append(path.read_bytes())
     assert pictures[0] == pictures[1]
+
+
+def test_a_path_in_the_users_home_is_found_in_every_spelling(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for arguments in (["--out=~/x"], ["--out", "~/x"]):
+        assert parse(Config, "", arguments).out == tmp_path / "x"
+    assert str(parse(Config, "", ["--out", "a~/~"]).out) == "a~/~"

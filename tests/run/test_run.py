@@ -1,8 +1,12 @@
 """A run: resume, reuse, refusal, signals, damaged checkpoints, non-finite losses, what a log file sees."""
 
+import errno
 import json
 import os
 import signal
+import stat
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pandas as pd
@@ -214,11 +218,19 @@ def test_checkpoints_hold_tensors_and_plain_values_only(tmp_path):
     assert set(content["state"]) == {"network", "optimizer"}
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '"x"'])
-def test_unreadable_config_without_checkpoints_is_refused(tmp_path, text):
-    (tmp_path / "config.json").write_text(text)
-    with pytest.raises(BadInput, match=r"config\.json: not readable"):
-        toy_script.main(Config(out=tmp_path))
+@pytest.mark.parametrize("text", ["", "{", "[]", '"x"', '{"model": "of somebody"}'])
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_config_that_no_run_wrote_is_refused_and_stays(tmp_path, text, fresh):
+    for name in ("config.json", "metrics.csv", ".lock"):
+        (tmp_path / name).write_text(text)
+    with pytest.raises(BadInput, match="holds files that no run wrote"):
+        toy_script.main(Config(out=tmp_path, fresh=fresh))
+    assert {(tmp_path / name).read_text() for name in ("config.json", "metrics.csv", ".lock")} == {text}
+
+
+def test_a_new_volume_with_lost_and_found_is_a_new_folder(tmp_path):
+    (tmp_path / "lost+found").mkdir()
+    toy_script.main(Config(out=tmp_path))
 
 
 def test_lost_or_altered_views_are_written_again_from_the_checkpoint(tmp_path, capsys):
@@ -336,3 +348,38 @@ def test_thread_change_is_told_on_resume(tmp_path, capsys):
     finally:
         torch.set_num_threads(1)
     assert "1 threads before, 2 now" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("refusal", [errno.EINVAL, errno.ENOTSUP])
+def test_a_file_system_that_syncs_no_folder_ends_no_run(tmp_path, monkeypatch, refusal):
+    sync = os.fsync
+
+    def refuse(handle):
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(refusal, os.strerror(refusal))
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    toy_script.main(Config(out=tmp_path))
+    assert checkpoints.load(checkpoints.listing(tmp_path / "checkpoints")[-1])["step"] == 3 * PER_EPOCH
+
+
+@pytest.mark.parametrize("refusal", [OSError(errno.ENOLCK, "No locks available"), NotImplementedError()])
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch, refusal):
+    def acquire(*_, **__):
+        raise refusal
+
+    monkeypatch.setattr("filelock.FileLock.acquire", acquire)
+    with pytest.raises(BadInput, match="choose a folder on a local disk"):
+        toy_script.main(Config(out=tmp_path))
+
+
+def test_a_clock_that_stands_still_ends_no_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "monotonic", lambda: 1.0)
+    toy_script.main(Config(out=tmp_path))
+
+
+def test_a_run_works_outside_the_main_thread(tmp_path):
+    with ThreadPoolExecutor(1) as pool:
+        weights = pool.submit(toy_script.main, Config(out=tmp_path / "thread")).result()
+    assert equal(weights, toy_script.main(Config(out=tmp_path / "main")))

@@ -1,0 +1,66 @@
+"""A run's folder: who may use it, and that nothing in it that a run did not write is touched."""
+
+import errno
+import json
+import os
+import socket
+from pathlib import Path
+
+import filelock
+
+from common.run import checkpoints
+from common.run.cli import BadInput
+from common.run.files import read_file, write_file
+
+LOCK, HOLDER, CHECKPOINTS, CONFIG = ".lock", ".holder.lock", "checkpoints", "config.json"
+HARMLESS = {LOCK, HOLDER, CHECKPOINTS, "lost+found", ".DS_Store"}  # what a folder without a run may hold
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
+
+
+def claim(folder: Path) -> filelock.BaseFileLock:
+    """Make the folder if needed and lock it; the lock is released by the caller, or by the system.
+
+    Raises:
+        BadInput: it holds somebody's files, is in use, or cannot be used; the message says which and what to do.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not is_of_a_run(folder) and any(not _is_harmless(path) for path in folder.iterdir()):
+            raise BadInput(f"--out {folder}: holds files that no run wrote; choose an empty or a new folder")
+        path = folder / LOCK
+        if path.is_symlink() or (path.exists() and (not path.is_file() or path.stat().st_nlink > 1)):
+            raise BadInput(f"{path}: a link or no regular file; remove it, or choose another --out")
+        lock = filelock.FileLock(path)
+        lock.acquire(timeout=0)
+        write_file(folder / HOLDER, f"process {os.getpid()} on {socket.gethostname()}".encode())
+    except filelock.Timeout:
+        raise BadInput(f"--out {folder}: in use by {_holder(folder)}; wait for it or choose another --out") from None
+    except NotImplementedError:
+        raise BadInput(f"--out {folder}: its file system has no locks; choose a folder on a local disk") from None
+    except OSError as fault:
+        remedy = "a folder on a local disk" if fault.errno in NO_LOCKS else "a folder you can write to"
+        raise BadInput(f"--out {folder}: {fault.strerror or fault}; choose {remedy}") from None
+    return lock
+
+
+def is_of_a_run(folder: Path) -> bool:
+    """Whether a run wrote here: its `config.json` names a script, or there are checkpoints under a run's names."""
+    found = checkpoints.listing(folder / CHECKPOINTS)
+    if any(checkpoints.NAME.fullmatch(path.name) for path in found):
+        return True
+    try:
+        config = json.loads(read_file(folder / CONFIG))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(config, dict) and isinstance(config.get("script"), str)
+
+
+def _is_harmless(path: Path) -> bool:
+    return path.name in HARMLESS or path.name.endswith(".unfinished")
+
+
+def _holder(folder: Path) -> str:
+    try:
+        return read_file(folder / HOLDER).decode(errors="replace")
+    except OSError:
+        return "another process"
