@@ -82,6 +82,9 @@ def load(path: Path) -> dict[str, Any]:
         raise ValueError(f"it is not a checkpoint ({type(fault).__name__})") from None
     if not isinstance(state, dict) or not all(isinstance(state.get(name), kind) for name, kind in PARTS.items()):
         raise ValueError("it is not a checkpoint of a run")
+    state.setdefault("history", [])  # checkpoints before 2026-11-26 have none
+    if not _is_table("history", state["history"]) or any("from_step" not in row for row in state["history"]):
+        raise ValueError("its history is not that of a run")
     if state["step"] < 0 or not all(_is_table(name, rows) for name, rows in state["tables"].items()):
         raise ValueError("its step or one of its tables is not that of a run")
     if not all(isinstance(tensor, torch.Tensor) for tensor in state["tensors"].values()):

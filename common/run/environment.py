@@ -4,6 +4,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 
 PACKAGES = ("numpy", "scipy", "scikit-learn", "matplotlib", "pandas")
+NOT_HISTORY = ("command", "seconds", "matplotlib", "pandas")  # what changes no number
 
 
 def environment(device: torch.device, seconds: float) -> dict[str, Any]:
@@ -19,7 +21,7 @@ def environment(device: torch.device, seconds: float) -> dict[str, Any]:
         "command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
         "commit": _commit(),
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         **{package: metadata.version(package) for package in PACKAGES},
         "system": platform.platform(),
         "device": str(device),
@@ -31,6 +33,20 @@ def environment(device: torch.device, seconds: float) -> dict[str, Any]:
     }
 
 
+def history(former: list[dict[str, Any]], now: dict[str, Any], step: int) -> list[dict[str, Any]]:
+    """What made a run from which step on: code, versions, device, processor, threads; an entry for each change.
+
+    Args:
+        former: the history so far.
+        now: today's `environment`.
+        step: the first step that it makes.
+    """
+    made_by = {name: value for name, value in now.items() if name not in NOT_HISTORY}
+    if former and {"from_step": former[-1]["from_step"], **made_by} == former[-1]:
+        return former
+    return [*former, {"from_step": step, **made_by}]
+
+
 def _accelerator(device: torch.device) -> dict[str, Any]:
     """The GPU and the libraries that decide its arithmetic; nothing elsewhere."""
     if device.type != "cuda":
@@ -40,12 +56,12 @@ def _accelerator(device: torch.device) -> dict[str, Any]:
 
 
 def _commit() -> str:
-    """The commit of the code, marked where a Python file was changed since; empty outside a checkout."""
+    """The commit of the code, with a digest of what Python files were changed to since; empty outside a checkout."""
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
         run = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
-        changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", ":/*.py"], capture_output=True).returncode
-        return run.stdout.strip() + (" with changes" if changed else "")
+        changes = subprocess.run([*git, "diff", "HEAD", "--", ":/*.py"], capture_output=True, check=True).stdout
+        return run.stdout.strip() + (f" with changes {sha256(changes).hexdigest()[:8]}" if changes else "")
     except (OSError, subprocess.SubprocessError):
         return ""
 

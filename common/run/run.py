@@ -24,7 +24,7 @@ from common.run import checkpoints, files, folder
 from common.run.batches import Batch, batch_indices
 from common.run.cli import BadInput, TrainingFailed, resolve_device
 from common.run.device import configure
-from common.run.environment import environment
+from common.run.environment import environment, history
 from common.run.files import read_file, write_file
 from common.run.guard import Guard
 from common.run.numbers import first_non_finite
@@ -89,6 +89,7 @@ class Run:
         self.tables: dict[str, list[dict[str, Any]]] = {}
         self.tensors: dict[str, torch.Tensor] = {}
         self._signal, self._changed, self._saved, self._trusted = 0, False, time.monotonic(), None
+        self._history: list[dict[str, Any]] = []
         self._pending: list[tuple[dict[str, Any], str]] = []
         self._bar: tqdm | None = None
         self._in_step = False
@@ -139,6 +140,7 @@ class Run:
     def steps(self, total: int, per_epoch: int, images_per_step: int = 0) -> Iterator[int]:
         """Yield the steps still to do, up to `total`; save at each epoch's end, every minute and when asked to stop."""
         if self.step < total:
+            self._note_environment()
             self._bar = tqdm(total=total, initial=self.step, unit="step", disable=not sys.stderr.isatty(), leave=False)
         self._progress = (time.monotonic(), self.step, total, images_per_step)
         while self.step < total:
@@ -204,12 +206,14 @@ class Run:
             return
         self.guard.check()
         self._settle()
+        made_by = self._note_environment()
         content = {
             "script": self.script,
             "config": self._identity,
             "step": self.step,
             "seconds": self.seconds,
             "threads": torch.get_num_threads(),
+            "history": self._history,
             "tables": self.tables,
             "tensors": {name: tensor.detach().cpu().clone() for name, tensor in self.tensors.items()},
             "state": {name: part.state_dict() for name, part in self.state.items()},
@@ -219,7 +223,7 @@ class Run:
         self._checkpoint_folder.mkdir(exist_ok=True)
         self._trusted = checkpoints.save(self._checkpoint_folder, self.step, content, self._trusted)
         self._write_tables()
-        write_file(self.folder / "environment.json", _json(environment(self.device, self.seconds)))
+        write_file(self.folder / "environment.json", _json({**made_by, "history": self._history}))
         self._changed, self._saved = False, time.monotonic()
 
     def say(self, line: str) -> None:
@@ -267,15 +271,23 @@ class Run:
                 self.say(f"warning: {path} is left out: {' '.join(str(fault).split())}")
                 continue
             self.step, self.seconds, self.tables = content["step"], content["seconds"], content["tables"]
-            self.continued, self._trusted = True, path
-            if content["threads"] != torch.get_num_threads():
-                change = f"{content['threads']} threads before, {torch.get_num_threads()} now"
-                self.say(f"warning: {change}: the last bits may differ from an unbroken run")
+            self.continued, self._trusted, self._history = True, path, content["history"]
             return
         if found:
             raise BadInput(
                 f"{self._checkpoint_folder}: no valid checkpoint; --fresh starts over, or choose another --out"
             )
+
+    def _note_environment(self) -> dict[str, Any]:
+        """What makes the run now; where that is not what made it before, a line says so, and the history keeps it."""
+        now, former = environment(self.device, self.seconds), self._history
+        self._history = history(former, now, self.step)
+        if former and self._history is not former:
+            old, new = former[-1], self._history[-1]
+            names = [name for name in {**old, **new} if name != "from_step" and old.get(name) != new.get(name)]
+            change = ", ".join(f"{name} {old.get(name, '-')} before, {new.get(name, '-')} now" for name in names)
+            self.say(f"warning: {change}: the run may differ from an unbroken one; environment.json keeps both")
+        return now
 
     def _check_config(self) -> None:
         """Compare `config.json` with this run's settings; a lost one is written again where checkpoints can vouch."""

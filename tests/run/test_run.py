@@ -1,5 +1,6 @@
 """A run: resume, reuse, refusal, signals, damaged checkpoints, non-finite losses, what a log file sees."""
 
+import contextlib
 import errno
 import json
 import os
@@ -339,15 +340,17 @@ def test_rows_keep_device_values_and_plain_values_together(tmp_path):
     assert pd.read_csv(tmp_path / "t.csv").equals(frame)
 
 
-def test_thread_change_is_told_on_resume(tmp_path, capsys):
-    config = Config(out=tmp_path)
-    toy_script.main(config)
+def test_thread_change_is_told_on_resume(tmp_path, monkeypatch, every_step, capsys):
+    with monkeypatch.context() as patch:
+        stop_before(patch, 7)
+        with pytest.raises(Stop):
+            toy_script.main(Config(out=tmp_path))
     torch.set_num_threads(2)
     try:
-        toy_script.main(config)
+        toy_script.main(Config(out=tmp_path))
     finally:
         torch.set_num_threads(1)
-    assert "1 threads before, 2 now" in capsys.readouterr().out
+    assert capsys.readouterr().out.count("warning: threads 1 before, 2 now") == 1
 
 
 @pytest.mark.parametrize("refusal", [errno.EINVAL, errno.ENOTSUP])
@@ -383,3 +386,30 @@ def test_a_run_works_outside_the_main_thread(tmp_path):
     with ThreadPoolExecutor(1) as pool:
         weights = pool.submit(toy_script.main, Config(out=tmp_path / "thread")).result()
     assert equal(weights, toy_script.main(Config(out=tmp_path / "main")))
+
+
+def test_a_run_continued_by_other_code_says_so_once_and_keeps_both(tmp_path, monkeypatch, every_step, capsys):
+    for commit, stop in (("aaa", 8), ("bbb", 9), ("bbb", 12), ("bbb with changes 1f", None)):
+        with monkeypatch.context() as patch:
+            patch.setattr(run, "environment", lambda *_, c=commit: {"commit": c, "seconds": 1.0})
+            if stop:
+                stop_before(patch, stop)
+            with contextlib.suppress(Stop):
+                toy_script.main(Config(out=tmp_path))
+    said = capsys.readouterr().out
+    assert said.count("warning: commit") == 2
+    assert "warning: commit aaa before, bbb now" in said
+    assert json.loads((tmp_path / "environment.json").read_text())["history"] == [
+        {"from_step": 0, "commit": "aaa"},
+        {"from_step": 8, "commit": "bbb"},
+        {"from_step": 12, "commit": "bbb with changes 1f"},
+    ]
+
+
+def test_a_finished_run_started_by_other_code_stays_as_it_is(tmp_path, monkeypatch, capsys):
+    toy_script.main(Config(out=tmp_path))
+    before = contents(tmp_path)
+    monkeypatch.setattr(run, "environment", lambda *_: {"commit": "another", "seconds": 1.0})
+    toy_script.main(Config(out=tmp_path))
+    assert contents(tmp_path) == before
+    assert "warning" not in capsys.readouterr().out
