@@ -93,7 +93,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def _is_table(name: Any, rows: Any) -> bool:
-    """Whether this is a table as a run writes it: rows with the same columns, of plain values."""
+    """Whether this is a table as a run writes it: a name, not a path, and rows (dicts) of plain values."""
     if not isinstance(name, str) or not TABLE.fullmatch(name) or not isinstance(rows, list):
         return False
     return all(isinstance(row, dict) and all(isinstance(v, PLAIN) for v in (*row, *row.values())) for row in rows)
@@ -130,6 +130,7 @@ def _moments(optimizer: torch.optim.Optimizer) -> tuple[str, ...]:
 
 
 def _require_alike(own: Any, saved: Any, name: str) -> None:
+    """`require_fit` for dicts, lists, tensors and plain values; numbers may be of either kind, None stands for any."""
     if isinstance(own, torch.Tensor):
         if not isinstance(saved, torch.Tensor) or (own.shape, own.dtype) != (saved.shape, saved.dtype):
             raise ValueError(f"{name} has another shape or type")

@@ -91,7 +91,7 @@ def test_a_link_for_a_lock_file_leaves_what_it_points_to(tmp_path, link, name):
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("nowhere", path)])
 @pytest.mark.parametrize("name", ["config.json", "metrics.csv", "checkpoint"])
-def test_no_regular_file_never_hangs(tmp_path, make, name):
+def test_a_pipe_a_folder_or_a_dangling_link_never_hangs(tmp_path, make, name):
     unbroken = toy_script.main(Config(out=tmp_path / "unbroken", epochs=3))
     run = tmp_path / "run"
     _, newest = stopped(run)

@@ -232,6 +232,8 @@ def test_a_config_that_no_run_wrote_is_refused_and_stays(tmp_path, text, fresh):
 def test_a_new_volume_with_lost_and_found_is_a_new_folder(tmp_path):
     (tmp_path / "lost+found").mkdir()
     toy_script.main(Config(out=tmp_path))
+    assert (tmp_path / "lost+found").is_dir()
+    assert len(pd.read_csv(tmp_path / "losses.csv")) == 3 * PER_EPOCH
 
 
 def test_lost_or_altered_views_are_written_again_from_the_checkpoint(tmp_path, capsys):
@@ -378,8 +380,9 @@ def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch, refusal):
 
 
 def test_a_clock_that_stands_still_ends_no_run(tmp_path, monkeypatch):
+    unbroken = toy_script.main(Config(out=tmp_path / "moving"))
     monkeypatch.setattr(time, "monotonic", lambda: 1.0)
-    toy_script.main(Config(out=tmp_path))
+    assert equal(toy_script.main(Config(out=tmp_path / "still")), unbroken)
 
 
 def test_a_run_works_outside_the_main_thread(tmp_path):
