@@ -12,12 +12,11 @@ import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 import torch
-import tyro
 from PIL import Image
 
 from common.gan.results import draw, load_generator
@@ -34,7 +33,7 @@ PICTURES = (".png", ".jpg", ".jpeg")
 class Config:
     """What to score, and how."""
 
-    path: Annotated[Path, tyro.conf.Positional]
+    path: Path
     """A run's folder (its generator draws three sets of 10,000), an .npz with uint8 images [N, 28, 28], or a folder of
     grey 8-bit PNG or JPEG images of 28 x 28, or of such folders, one per class."""
     extractor: Literal["classifier", "inception"] = "classifier"

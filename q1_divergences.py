@@ -42,6 +42,7 @@ from common.run.cli import launch, require, require_range, resolve_device
 
 @dataclass(frozen=True)
 class Config:
+    # Question
     theta: float = 0.5
     """Distance of the lines at which (a) is answered, in (0, 1]; 0, 0.1, ... 1 are computed besides."""
     n_samples: int = 10_000
@@ -50,6 +51,7 @@ class Config:
     """Repetitions behind each point of the finite-sample laws."""
     seeds: int = 5
     """Independent repetitions of every other estimate and of every network; spreads are over them."""
+    # Networks and training
     width: int = 32
     """Units in each of the two hidden layers of a discriminator or critic."""
     batch_size: int = 128
@@ -66,6 +68,7 @@ class Config:
     """Learning rate of theta: plain gradient descent, so that the size of the gradient shows."""
     critic_steps: int = 10
     """Network steps per step on theta, for all three losses; 5 in arXiv 1704.00028, algorithm 1."""
+    # Run
     seed: int = 0
     """All randomness is a function of it."""
     device: str = "auto"

@@ -40,12 +40,14 @@ from common.schedule import linear_decay
 
 @dataclass(frozen=True)
 class Config:
+    # Game
     target: Literal["line", "gaussians", "ring", "disjoint", "eight", "grid", "all"] = "ring"
     """The distribution to learn; the first four are GAN Lab's, the last two the usual tests for mode collapse."""
     loss: Literal["gan", "least-squares", "wgan-gp", "all"] = "gan"
     """The pair of losses. With `all` here or as target: every such run, and a table that compares them."""
     recipe: Literal["ours", "ganlab"] = "ours"
     """A set of defaults: ours, or what GAN Lab's page loads for the target."""
+    # Training
     iterations: int = 5_000
     """Iterations; in each the discriminator makes its steps, then the generator one."""
     batch_size: int = 256
@@ -70,6 +72,7 @@ class Config:
     """Weight of the real term in the discriminator's loss `gan`."""
     penalty: float = 0.1
     """Weight lambda of the gradient penalty of wgan-gp (Gulrajani et al. 2017's public code for toy data)."""
+    # Networks
     noise: Literal["gaussian", "uniform", "truncated"] = "gaussian"
     """Noise of the generator in each coordinate: N(0, 1), U[0, 1), or N(0.5, 0.25^2) within two deviations."""
     noise_dim: Literal[1, 2] = 2
@@ -86,12 +89,14 @@ class Config:
     """Slope of the discriminator's ReLU below 0, so that no unit dies."""
     coordinates: Literal["centred", "raw"] = "centred"
     """What the networks see: 4 (x - 1/2), or x itself, with tanh at the generator's end."""
+    # Evaluation
     evaluate_every: int = 100
     """Iterations between two evaluations (rows, frames); it changes no weight. A comparison evaluates at the ends."""
     eval_samples: int = 20_000
     """Fresh real and fresh fake samples of an evaluation."""
     transport_samples: int = 1_000
     """How many of them go into exact transport (its time grows with the square at least)."""
+    # Run
     seed: int = 0
     """The first seed; each decides every random number of its networks and samples."""
     seeds: int = 3

@@ -24,12 +24,13 @@ from common.losses import gaussian_reconstruction, kl_to_standard_normal, repara
 from common.quality import distances
 from common.run import Guard, Run
 from common.run.cli import launch, require, require_range, resolve_device
+from common.run.device import place
 from common.run.graphs import Graphed, adam, set_learning_rate
 from common.schedule import one_cycle
 from common.vae import benchmark, experiments, results
 from common.vae.classifiers import classify
 from common.vae.features import active_units, pixels, posterior_means, prepare
-from common.vae.network import VAE, placed
+from common.vae.network import VAE
 from common.vae.spreading import classify_spread, neighbour_graph
 
 MAX_SHIFT = 2  # pixels by which augmentation moves an image each way
@@ -40,6 +41,7 @@ FLOOR_DRAWS = 20  # random subsets at most of the SVM on raw pixels, which takes
 class Config:
     """Settings of a run."""
 
+    # VAE
     epochs: int = 15
     """Passes over the 60,000 training images [epochs]; the assignment's value."""
     batch_size: int = 64
@@ -54,6 +56,7 @@ class Config:
     """Standard deviation of a pixel given z [pixel range 0-1]; small keeps the latents alive, see REPORT.md."""
     augment: bool = True
     """Shift training images by up to 2 pixels and mirror half of them (`--augment False` does not)."""
+    # Classifiers of few labels
     label_sizes: tuple[int, ...] = (100, 600, 1000, 3000)
     """Sizes of the labelled subsets [images], multiples of ten; the assignment's values."""
     draws: int = 200
@@ -66,10 +69,12 @@ class Config:
     labels are spread from the labelled ones over a graph of nearest neighbours (about 2 s per subset)."""
     benchmark: bool = False
     """Compare other features and classifiers on the same subsets, and measure the likelihood (about an hour)."""
+    # Figures
     quality_samples: int = 10_000
     """Images in each of the three sets of prior samples that quality.csv measures [images]; 0 measures nothing."""
     projection: Literal["tsne", "pca"] = "tsne"
     """How latents.png shows the latents in two dimensions: t-SNE (about 30 s) or the first principal components."""
+    # Run
     seed: int = 0
     """Decides every random number of the run."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -231,7 +236,8 @@ def main(config: Config, data: results.Data | None = None) -> None:
     # Networks and optimizer.
     device = resolve_device(config.device)
     torch.manual_seed(config.seed)
-    vae = placed(VAE(config.latent_dim, config.width), device)
+    vae = VAE(config.latent_dim, config.width)
+    place(vae, device)
     optimizer = adam(vae.parameters(), lr=config.lr)
 
     with Run(config, "q3_vae_svm", vae=vae, optimizer=optimizer) as run:

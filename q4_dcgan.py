@@ -34,8 +34,7 @@ from common.run.graphs import Graphed, set_learning_rate
 class Config(recipes.Common):
     """Settings of a run; where a default is not the papers', the papers' value is named."""
 
-    epochs: int = 15
-    """Passes over the 60,000 training images [epochs]; the discriminator sees repeated batches again."""
+    # Training
     batch_size: int = 25
     """Images per step; 50 in the MNIST experiment of arXiv 1704.00028, see REPORT.md."""
     lr: float = 2e-3
@@ -48,6 +47,7 @@ class Config(recipes.Common):
     """Adam's beta1; 0.5 in arXiv 1511.06434, see REPORT.md."""
     beta2: float = 0.999
     """Adam's beta2; arXiv 1511.06434."""
+    # Schedule, in fractions of training
     decay_from: float = 0.2
     """Fraction of training after which the learning rate falls linearly to 0; 1 is never, as in the paper."""
     echo: int = 2
@@ -62,16 +62,14 @@ class Config(recipes.Common):
     """Iterations between lookahead steps of the generator (arXiv 1907.08610); 0 in the papers, without."""
     lookahead_from: float = 1 / 15
     """Fraction of training after which the generator looks ahead."""
-    width: int = 64
-    """Channels of the generator's last inner layer at 14 x 14; the MNIST experiment's value."""
+    # Networks
     discriminator_width: int = 32
     """Channels of the discriminator's first layer; 64 in the MNIST experiment."""
     detail: int = 16
     """Channels of the generator's layer at 28 x 28, before the last convolution; 0 in the MNIST experiment, without."""
     self_modulation: int = 32
     """Hidden units that give the scales of the generator's batch norm from the noise; 0 in the papers, without."""
-    latent_dim: int = 128
-    """Dimensions of the noise z ~ N(0, I); the MNIST experiment's value."""
+    # Average of the generator's weights
     ema_decay: float = 0.9998
     """Largest decay of the generator's moving average per iteration; ours, the paper has none."""
     ema_warm_up: int = 20
@@ -81,11 +79,9 @@ class Config(recipes.Common):
     ema_late_from: float = 2 / 3
     """Fraction of training after which --ema-warm-up-late holds."""
     out: Path = Path("outputs/q4_dcgan")
-    """Folder of the run; the same command continues or reuses what is there."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        recipes.check_training(self)
         require_range("--discriminator-lr", self.discriminator_lr, 1e-9, 1)
         require_range("--echo", self.echo, 1, 100, "a whole number of iterations")
         require_range("--max-shift", self.max_shift, 0, 14, "a whole number of pixels")

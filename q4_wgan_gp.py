@@ -33,8 +33,7 @@ from common.schedule import linear_decay
 class Config(recipes.Common):
     """Settings of a run; where a default is not the paper's, the paper's value is named."""
 
-    epochs: int = 15
-    """Passes of the critic over the 60,000 training images [epochs]."""
+    # Training
     batch_size: int = 50
     """Images per step; arXiv 1704.00028, MNIST experiment."""
     lr: float = 1e-3
@@ -49,26 +48,22 @@ class Config(recipes.Common):
     """Weight lambda of the gradient penalty; arXiv 1704.00028, Algorithm 1."""
     decay_from: float = 0.5
     """Fraction of training after which the learning rate falls linearly to 0; 1 is never, as in the paper."""
-    width: int = 64
-    """Channels of the critic's first layer and of the generator's last inner one; the MNIST experiment's value."""
-    latent_dim: int = 128
-    """Dimensions of the noise z ~ N(0, I); the MNIST experiment's value."""
     critic_lr: float = 0.0
     """The critic's learning rate at its peak; 0 is --lr, as in the paper."""
+    # Networks
     batch_norm: bool = False
     """Batch norm in the generator, as in the generators of arXiv 1704.00028 for larger images; not in the critic."""
     self_modulation: int = 0
     """Hidden units that give the scales of the generator's batch norm from the noise; 0 is without, as in the paper."""
     detail: int = 0
     """Channels of the generator's layer at 28 x 28, before the last convolution; 0 is without, as in the paper."""
+    # Average of the generator's weights
     ema_decay: float = 0.999
     """Largest decay of the generator's moving average per generator iteration; ours, the paper has none."""
     out: Path = Path("outputs/q4_wgan_gp")
-    """Folder of the run; the same command continues or reuses what is there."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        recipes.check_training(self)
         batches = self.epochs * -(-60_000 // self.batch_size)  # with fewer the generator never moves
         require_range("--critic-steps", self.critic_steps, 1, min(1000, batches), "a whole number")
         require_range("--penalty-weight", self.penalty_weight, 0, 1e6)

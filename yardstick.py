@@ -28,6 +28,7 @@ from common.quality.classifier import FashionClassifier
 from common.quality.distances import N_SAMPLES, SEEDS, score, with_spread
 from common.run import Run, require_finite, rng_for
 from common.run.cli import launch, require_range, resolve_device
+from common.run.device import place
 from common.run.files import write_file
 from common.schedule import one_cycle
 
@@ -38,6 +39,7 @@ SHOWN = ["images", "frechet", "frechet_std", "kid", "precision", "recall", "clas
 class Config:
     """Settings of a run."""
 
+    # Training
     epochs: int = 12
     """Passes over the 60,000 training images [epochs]."""
     batch_size: int = 128
@@ -46,6 +48,7 @@ class Config:
     """AdamW's step size at its peak; it rises for 30 % of training, then falls as a cosine."""
     weight_decay: float = 0.05
     """AdamW's weight decay."""
+    # Run
     seed: int = 0
     """Decides every random number of the run."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -121,11 +124,14 @@ def known_images(data: Split) -> Iterator[tuple[str, str, Callable[[torch.Genera
         x = to_unit_range(real(rng))
         return to_uint8(x + sigma * torch.randn(x.shape, generator=rng))
 
+    def blurred(rng: torch.Generator, sigma: float) -> torch.Tensor:
+        return blur(real(rng), sigma)
+
     yield "floor", "training images", real
     for sigma in (0.05, 0.1, 0.2):
         yield "noise", f"noise, standard deviation {sigma}", partial(noisy, sigma=sigma)
     for sigma in (0.5, 1.0, 2.0):
-        yield "blur", f"blur of {sigma} pixels", lambda rng, sigma=sigma: blur(real(rng), sigma)
+        yield "blur", f"blur of {sigma} pixels", partial(blurred, sigma=sigma)
     for classes, name in ((9, "one class missing"), (5, "half the classes missing")):
         yield "classes", name, partial(real, classes=classes)
     mean = images.float().mean(0, keepdim=True).round().to(torch.uint8)
@@ -149,9 +155,10 @@ def main(config: Config) -> None:
     # Network and optimizer.
     device = resolve_device(config.device)
     torch.manual_seed(config.seed)
-    classifier = FashionClassifier().to(device, memory_format=torch.channels_last)
-    settings = {"lr": config.lr, "weight_decay": config.weight_decay, "fused": True}
-    optimizer = torch.optim.AdamW(classifier.parameters(), **settings)
+    classifier = FashionClassifier()
+    place(classifier, device)
+    parameters = classifier.parameters()
+    optimizer = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
 
     with Run(config, "yardstick", classifier=classifier, optimizer=optimizer) as run:
         data, test = load_fashion_mnist("train", device), load_fashion_mnist("test", device)

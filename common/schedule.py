@@ -11,7 +11,7 @@ def one_cycle(step: int, total: int, peak: float) -> float:
     return peak * 0.5 * (1 + math.cos(math.pi * (step - rise) / (total - rise)))
 
 
-def linear_decay(step: int, total: int, peak: float, decay_from: float) -> float:
-    """`peak` until the share `decay_from` of `total` steps, then linear to 0 at `total`; 1 never falls."""
+def linear_decay(step: float, total: float, peak: float, decay_from: float) -> float:
+    """`peak` until the fraction `decay_from` of `total` steps, then linear to 0 at `total`; 1 never falls."""
     left = 1 - step / total
     return peak * (min(1.0, left / (1 - decay_from)) if decay_from < 1 else 1.0)

@@ -27,10 +27,10 @@ from common.data import load_fashion_mnist
 from common.run import Guard, rng_for
 from common.run.batches import batch_indices
 from common.run.cli import launch, resolve_device
-from common.run.device import configure
+from common.run.device import configure, place
 from common.run.graphs import Graphed, adam, set_learning_rate
 from common.schedule import one_cycle
-from common.vae.network import VAE, placed
+from common.vae.network import VAE
 
 TRIALS: list[dict[str, Any]] = [
     {"seed": 0},
@@ -68,7 +68,8 @@ class Config:
 def train(config: q3.Config, images: torch.Tensor, device: torch.device) -> VAE:
     """The VAE that q3_vae_svm.py trains with this config, without its folder."""
     torch.manual_seed(config.seed)
-    vae = placed(VAE(config.latent_dim, config.width), device)
+    vae = VAE(config.latent_dim, config.width)
+    place(vae, device)
     optimizer, guard = adam(vae.parameters(), lr=config.lr), Guard(device)
     step_on = Graphed(partial(q3.train_step, vae, optimizer, guard, config.sigma), (vae, optimizer), guard)
     total = config.epochs * -(-len(images) // config.batch_size)

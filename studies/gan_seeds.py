@@ -16,7 +16,7 @@ runs that are there) and distances.png.
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import pandas as pd
 
@@ -28,7 +28,8 @@ from common.quality import figures as quality_figures
 from common.run.cli import configured, launch, require
 from common.run.files import write_file
 
-SETTINGS = {  # script and recipe
+Setting = Literal["dcgan", "dcgan_paper", "wgan_gp", "wgan_gp_paper"]
+SETTINGS: dict[str, tuple[Any, str]] = {  # script and recipe
     "dcgan": (q4_dcgan, "ours"),
     "dcgan_paper": (q4_dcgan, "papers"),
     "wgan_gp": (q4_wgan_gp, "ours"),
@@ -42,7 +43,7 @@ MEASURED = ["frechet", "kid", "precision", "recall"]
 class Config:
     """Settings of the study."""
 
-    settings: tuple[Literal["dcgan", "dcgan_paper", "wgan_gp", "wgan_gp_paper"], ...] = tuple(SETTINGS)
+    settings: tuple[Setting, ...] = get_args(Setting)
     """What is trained; the table holds every run in --out."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of the training runs; `--seeds` alone trains nothing and gathers what is there."""
@@ -79,7 +80,7 @@ def main(config: Config) -> None:
         for name in config.settings:
             script, recipe = SETTINGS[name]
             if recipe == "papers" or seed:
-                settings = {"epochs": config.epochs, "precision": config.precision, "seed": seed}
+                settings: dict[str, Any] = {"epochs": config.epochs, "precision": config.precision, "seed": seed}
                 settings["sample_epochs"] = tuple(epoch for epoch in EPOCHS if epoch <= config.epochs)
                 out = config.out / f"{name}_{seed}"
                 script.main(configured(script.Config, script.RECIPES, recipe=recipe, **settings, out=out))

@@ -10,10 +10,11 @@ from torch import nn
 def look_ahead(slow: nn.Module, network: nn.Module, fraction: float) -> None:
     """A step of lookahead (Zhang et al. 2019, arXiv 1907.08610; for GANs arXiv 2006.14567).
 
-    Moves the weights of `slow` by `share` of the way to those of `network`, then sets `network` there; a share of 1
-    moves `slow` alone. Optimizer moments and batch-norm statistics stay.
+    Moves the weights of `slow` by `fraction` of the way to those of `network`, then sets `network` there; at 1 `slow`
+    alone moves. Optimizer moments and batch-norm statistics stay.
     """
-    mine, theirs = list(slow.parameters()), list(network.parameters())
+    mine: list[torch.Tensor] = list(slow.parameters())
+    theirs: list[torch.Tensor] = list(network.parameters())
     torch._foreach_lerp_(mine, theirs, fraction)
     torch._foreach_copy_(theirs, mine)
 
@@ -44,12 +45,11 @@ class MovingAverage:
         """
         decay = min(self.decay, (1 + self.updates) / (warm_up + self.updates))
         self.updates += 1
-        pairs = list(zip(_tensors(self.network), _tensors(network), strict=True))
-        moving = [pair for pair in pairs if pair[0].is_floating_point()]
-        counts = [pair for pair in pairs if not pair[0].is_floating_point()]
-        torch._foreach_lerp_(*map(list, zip(*moving, strict=True)), 1 - decay)
+        mine, theirs = _tensors(self.network), _tensors(network)
+        moving, counts = ([i for i, t in enumerate(mine) if t.is_floating_point() is kind] for kind in (True, False))
+        torch._foreach_lerp_([mine[i] for i in moving], [theirs[i] for i in moving], 1 - decay)
         if counts:
-            torch._foreach_copy_(*map(list, zip(*counts, strict=True)))
+            torch._foreach_copy_([mine[i] for i in counts], [theirs[i] for i in counts])
 
     def state_dict(self) -> dict:
         """The averaged weights and the number of updates."""

@@ -18,7 +18,7 @@ import torch
 from torch.nn.functional import leaky_relu_
 
 from common.gan.convolutions import convolve, transpose, weight_gradient
-from common.gan.networks import SLOPE, Critic, channels_first, computed_in, pixels_first
+from common.gan.networks import SLOPE, Critic, channels_first, computed_in, pixels_first, weights
 
 TINY = 1e-30  # takes the place of a smaller |g|; its inverse times any factor of the penalty is still a float32
 
@@ -43,7 +43,7 @@ def critic_gradients(
     """
     b, weight = len(real), weight.view(-1, 1, 1, 1)
     dtype, wide = computed_in(critic, real), real.dtype
-    layers = [(layer.weight.to(dtype), layer.bias.to(dtype)) for layer in critic.convolutions]
+    layers = [weights(layer, dtype) for layer in critic.convolutions]
     w = pixels_first(critic.linear.weight)
 
     # Forward: h[l] of real, fake and interpolated images together, [3B, ...].

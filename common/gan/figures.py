@@ -27,14 +27,14 @@ def _finish(axes: list[Axes], ends: np.ndarray, unit: str) -> None:
     for axis in axes:
         for end in ends[:-1]:
             axis.axvline(end, color=GREY, lw=0.5, ls=":", zorder=0)
-        raw = np.concatenate([line.get_ydata() for line in axis.lines if line.get_lw() < 0.45])
+        raw = np.concatenate([line.get_ydata() for line in axis.lines if line.get_linewidth() < 0.45])
         low, high = np.quantile(raw, [0.001, 0.999])
         room = 0.08 * (high - low + 1e-9)
         axis.set(ylim=(low - room, high + room), xlim=(0, ends[-1]), xlabel=unit)
         axis.legend(loc="best")
     every = -(-len(ends) // 16)
     top = axes[0].secondary_xaxis("top")
-    top.set_xticks(ends[every - 1 :: every], range(every, len(ends) + 1, every))
+    top.set_xticks(ends[every - 1 :: every], [str(epoch) for epoch in range(every, len(ends) + 1, every)])
     top.set_xlabel("epoch")
 
 

@@ -5,6 +5,7 @@ from torch import nn
 from torch.nn.functional import conv2d, leaky_relu_, linear, relu_
 
 from common.gan.convolutions import Convolve, Transpose
+from common.run.device import place
 
 SLOPE = 0.2  # of LeakyReLU below zero
 PRECISIONS = {"float32": None, "tf32": None, "bfloat16": torch.bfloat16}  # of convolutions; None: that of the input
@@ -80,9 +81,9 @@ class Generator(nn.Module):
         x = unflatten(first(z)).to(dtype, memory_format=torch.channels_last)
         for layer in rest:  # [B, 4w, 4, 4] to [B, 1, 28, 28]
             if isinstance(layer, nn.ConvTranspose2d):
-                x = Transpose.apply(x, layer.weight.to(dtype), layer.bias.to(dtype))
+                x = Transpose.apply(x, *weights(layer, dtype))
             elif isinstance(layer, nn.Conv2d):
-                x = conv2d(x, layer.weight.to(dtype), layer.bias.to(dtype), padding=layer.padding)
+                x = conv2d(x, *weights(layer, dtype), padding=layer.padding)
             elif isinstance(layer, ModulatedBatchNorm):
                 x = layer(x, z)
             else:
@@ -124,7 +125,7 @@ class Critic(nn.Module):
         x = x.to(dtype)
         for layer, norm in zip(self.convolutions, self.norms, strict=True):
             # [B, w, 14, 14], [B, 2w, 7, 7], [B, 4w, 4, 4]
-            x = Convolve.apply(x, layer.weight.to(dtype), layer.bias.to(dtype))
+            x = Convolve.apply(x, *weights(layer, dtype))
             if isinstance(norm, nn.BatchNorm2d):
                 x = torch.cat([norm(part) for part in x.chunk(len(batches))])
             x = leaky_relu_(x, SLOPE)
@@ -135,6 +136,13 @@ class Critic(nn.Module):
 def computed_in(network: Generator | Critic, x: torch.Tensor) -> torch.dtype:
     """The number format of the network's convolutions for input x: its `precision` in training, otherwise that of x."""
     return network.precision if network.training and network.precision else x.dtype
+
+
+def weights(layer: nn.Module, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weights and bias of a convolution in the number format that it computes in."""
+    assert isinstance(layer.weight, torch.Tensor)
+    assert isinstance(layer.bias, torch.Tensor)
+    return layer.weight.to(dtype), layer.bias.to(dtype)
 
 
 def pixels_first(weight: torch.Tensor) -> torch.Tensor:
@@ -148,14 +156,10 @@ def channels_first(weight: torch.Tensor) -> torch.Tensor:
 
 
 def prepare(network: Generator | Critic, device: torch.device, precision: str) -> None:
-    """Draw the weights and move the network to its device, channels-last in memory; `precision` is of training.
-
-    On MPS memory stays channels-first: batch norm's gradients are wrong there in channels-last (PyTorch issue 175189).
-    """
+    """Draw the weights and move the network to its device; `precision` is of training."""
     initialize(network)
     network.precision = PRECISIONS[precision]
-    layout = torch.contiguous_format if device.type == "mps" else torch.channels_last
-    network.to(device, memory_format=layout)
+    place(network, device)
 
 
 def initialize(network: nn.Module) -> None:
@@ -168,7 +172,7 @@ def initialize(network: nn.Module) -> None:
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             taps = layer.kernel_size[0] * layer.kernel_size[1]
-            fans = [layer.in_channels * taps, layer.out_channels * taps]
+            fans: list[float] = [layer.in_channels * taps, layer.out_channels * taps]
             fans[1 if isinstance(layer, nn.Conv2d) else 0] /= layer.stride[0] * layer.stride[1]
             bound = (3 * 4 / sum(fans)) ** 0.5
         elif isinstance(layer, nn.Linear):
@@ -176,8 +180,9 @@ def initialize(network: nn.Module) -> None:
         else:
             continue
         nn.init.uniform_(layer.weight, -bound, bound)
-        nn.init.zeros_(layer.bias)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
     with torch.no_grad():
         for layer in network.modules():
             if isinstance(layer, ModulatedBatchNorm):
-                layer.network[-1].weight.mul_(0.3)
+                layer.network[-1].weight.mul_(0.3)  # type: ignore[operator,union-attr]

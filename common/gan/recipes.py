@@ -18,6 +18,29 @@ T = TypeVar("T", bound="Common")
 class Common:
     """Settings that mean the same in both scripts: what is measured, where networks run, what is written where."""
 
+    # Run
+    epochs: int = 15
+    """Passes over the 60,000 training images [epochs], whatever each batch is used for."""
+    recipe: Literal["ours", "papers"] = "ours"
+    """Set of defaults, which any flag overrides: this repository's, or those of the papers."""
+    seed: int = 0
+    """Decides every random number of the run."""
+    out: Path = Path()
+    """Folder of the run; the same command continues or reuses what is there."""
+    fresh: bool = False
+    """Start over in a folder that holds a run."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where networks run; auto takes an accelerator where there is one."""
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
+    """Number format of the convolutions in training; auto: tf32 on CUDA, float32 elsewhere. bfloat16 is faster on
+    processors with AMX."""
+    # Networks
+    width: int = 64
+    """Channels of the generator's last inner layer at 14 x 14 and, in WGAN-GP, of the critic's first; the value of the
+    MNIST experiment of arXiv 1704.00028."""
+    latent_dim: int = 128
+    """Dimensions of the noise z ~ N(0, I); the MNIST experiment's value."""
+    # Measurement and samples
     sample_epochs: tuple[int, ...] = ()
     """Epochs whose grids are drawn [epochs]; empty: 1, 5, 10, 15 and the last, as far as the run goes."""
     quality_samples: int = 10_000
@@ -26,25 +49,13 @@ class Common:
     """Choose settings: train on 50,000 of the training images and measure on the other 10,000, never on test images."""
     sample: int = 0
     """Draw so many new images from the finished run in --out, without training [images]."""
-    seed: int = 0
-    """Decides every random number of the run."""
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where networks run; auto takes an accelerator where there is one."""
-    precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
-    """Number format of the convolutions in training; auto: tf32 on CUDA, float32 elsewhere. bfloat16 is faster on
-    processors with AMX."""
-    fresh: bool = False
-    """Start over in a folder that holds a run."""
-    recipe: Literal["ours", "papers"] = "ours"
-    """Set of defaults, which any flag overrides: this repository's, or those of the papers."""
-    out: Path = Path()
-    """Folder of the run; the same command continues or reuses what is there."""
 
     def __post_init__(self) -> None:
         """Raises `BadInput` for what both scripts check."""
         distances.check_sample_size(self.quality_samples)
         require_range("--sample", self.sample, 0, 100_000, "a whole number")
         require_range("--seed", self.seed, 0, 2**63 - 1, "a whole number")
+        check_training(self)
 
 
 def on_device(config: T) -> tuple[T, torch.device]:

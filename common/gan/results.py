@@ -61,7 +61,7 @@ def sample_epochs(config: Any) -> list[int]:
 
 
 @torch.no_grad()
-def draw(generator: Generator, noise: torch.Tensor) -> torch.Tensor:
+def draw(generator: nn.Module, noise: torch.Tensor) -> torch.Tensor:
     """Images of noise [N, latent_dim] as uint8 [N, 1, 28, 28] on the processor, in evaluation mode.
 
     Changes no weight and no batch-norm statistic.

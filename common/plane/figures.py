@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import LinearSegmentedColormap, Normalize, hsv_to_rgb, to_rgba
@@ -128,11 +129,11 @@ def manifold(noise_edges: np.ndarray, images: np.ndarray, real: np.ndarray, path
     else:
         line = np.stack([noise_edges, np.full_like(noise_edges, 0.5)], 1)
         colours = _colours(middle, np.full_like(middle, 0.5))
-        before.add_collection(LineCollection(np.stack([line[:-1], line[1:]], 1), colors=colours, lw=6))
+        before.add_collection(LineCollection(list(np.stack([line[:-1], line[1:]], 1)), colors=colours, lw=6))
         parts = np.stack([images[:-1], images[1:]], 1)
         density = 1 / np.maximum(np.linalg.norm(parts[:, 1] - parts[:, 0], axis=1), 1e-9)
         opaque = np.append(colours, _opacity(density)[:, None], 1)
-        after.add_collection(LineCollection(parts, colors=opaque, lw=3, zorder=2))
+        after.add_collection(LineCollection(list(parts), colors=opaque, lw=3, zorder=2))
         before.set(yticks=[])
     before.set(xlim=(0, 1), ylim=(0, 1), xlabel="noise, first coordinate (cumulative probability)", aspect="equal")
     before.set_title("the noise, in cells of equal probability")
@@ -284,16 +285,16 @@ def playback(frames: Frames, metrics: pd.DataFrame, floors: pd.DataFrame, title:
         axes[name].set_xlim(axes["w1"].get_xlim())
         markers.append(axes[name].axvline(0, color=INK, lw=1))
         axes[name].legend(fontsize=8, ncols=2, loc="center right" if name == "loss" else "upper right")
-    pictures = []
+    pictures, canvas = [], FigureCanvasAgg(figure)
     figure.set_dpi(120)
     for index, iteration in enumerate(frames.iterations):
         scene.show(index)
         axes["scene"].set_title(f"iteration {iteration:,}")
         for marker in markers:
             marker.set_xdata([iteration, iteration])
-        figure.canvas.draw()
+        canvas.draw()
         figure.set_layout_engine("none")  # after the first drawing nothing moves any more
-        pictures.append(Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB"))
+        pictures.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
     plt.close(figure)
     labels = [f"iteration {iteration:,}" for iteration in frames.iterations]
     fills = [_bytes(SURFACE(level)) for level in np.linspace(0, 1, 96)]

@@ -41,7 +41,7 @@ def moving_average(generator: nn.Module, decay: float) -> AveragedModel:
     start too.
     """
 
-    def average(mine: Sequence[Tensor], theirs: Sequence[Tensor], n: Tensor) -> None:
+    def average(mine: Sequence[Tensor], theirs: Sequence[Tensor], n: Tensor | int) -> None:
         torch._foreach_lerp_(list(mine), list(theirs), 1 - min(decay, (1 + int(n)) / (10 + int(n))))
 
     return AveragedModel(generator, multi_avg_fn=average)
@@ -111,7 +111,7 @@ def evaluate(run: Run, config: Any, players: Players, fake_loss: Callable[[Tenso
     subset = z[:, : config.transport_samples]
     losses = fake_loss(discriminator(players.generator(subset))).mean(1)  # [S]
     gradients = torch.autograd.grad(losses.sum(), list(players.generator.parameters()))
-    weights_norm = sum(gradient.square().flatten(1).sum(1) for gradient in gradients).sqrt()  # [S]
+    weights_norm = torch.stack([g.square().flatten(1).sum(1) for g in gradients]).sum(0).sqrt()  # [S]
     fakes_norm = arrows(discriminator, fake_loss, fake[:, : config.transport_samples]).norm(dim=2).mean(1)
 
     frame = len(run.rows("metrics")) // config.seeds
@@ -137,7 +137,8 @@ def _row(config: Any, real: Tensor, fake: Tensor, averaged: Tensor, f_real: Tens
     """The measures of one seed, from samples [n, 2] and scores [n] on the CPU."""
     target, n_transport = TARGETS[config.target], config.transport_samples
     middle = (f_real.mean() + f_fake.mean()) / 2
-    threshold = {"gan": 0.0, "least-squares": 0.5, "wgan-gp": middle}[config.loss]
+    thresholds: dict[str, Any] = {"gan": 0.0, "least-squares": 0.5, "wgan-gp": middle}
+    threshold = thresholds[config.loss]
     row: dict[str, Any] = measures.compare(target, real, fake, n_transport)
     row |= {name + AVERAGED: value for name, value in measures.distances(real, averaged, n_transport).items()}
     row["accuracy"] = ((f_real > threshold).double().mean() + (f_fake <= threshold).double().mean()) / 2

@@ -13,7 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from common.data import load_fashion_mnist, to_unit_range
 from common.run.cli import BadInput
-from common.run.device import float32_products
+from common.run.device import float32_products, place
 
 WEIGHTS = Path(__file__).resolve().parent / "fashion_classifier.pt"
 SHA256 = "c2433138be5218da983ca657bdbf7497ba137157037e4f86ac80548d38ea5c51"
@@ -97,10 +97,14 @@ def load_classifier(path: Path = WEIGHTS) -> FashionClassifier:
     classifier.load_state_dict(torch.load(io.BytesIO(content), weights_only=True))
     classifier.eval().requires_grad_(False)
     for i in (0, 4, 8, 11):  # a convolution and its batch norm are one convolution in evaluation
-        classifier.layers[i] = fuse_conv_bn_eval(classifier.layers[i], classifier.layers[i + 1])
+        convolution, norm = classifier.layers[i], classifier.layers[i + 1]
+        assert isinstance(convolution, nn.Conv2d)
+        assert isinstance(norm, nn.BatchNorm2d)
+        classifier.layers[i] = fuse_conv_bn_eval(convolution, norm)
         classifier.layers[i + 1] = nn.Identity()
-        classifier.layers[i + 2].inplace = True
-    return classifier.to(memory_format=torch.channels_last)
+        classifier.layers[i + 2] = nn.ReLU(inplace=True)
+    place(classifier, torch.device("cpu"))
+    return classifier
 
 
 @functools.cache

@@ -9,6 +9,7 @@ and recall Kynkäänniemi et al. 2019 (arXiv 1904.06991).
 """
 
 import functools
+from typing import Any
 
 import pandas as pd
 import torch
@@ -102,7 +103,7 @@ def score_inception(images: torch.Tensor) -> dict[str, float]:
     """
     fidelity = _torch_fidelity()
     pictures = [x.expand(-1, 3, -1, -1) for x in (images, load_fashion_mnist("test").images)]
-    inputs = {f"input{i}": Subset(x, range(len(x))) for i, x in enumerate(pictures, 1)}
+    inputs = {f"input{i}": Subset[Any](x, range(len(x))) for i, x in enumerate(pictures, 1)}  # type: ignore[arg-type]
     settings = {"fid": True, "kid": True, "kid_subset_size": min(1000, len(images)), "cuda": torch.cuda.is_available()}
     try:
         found = fidelity.calculate_metrics(**inputs, **settings, cache=False, save_cpu_ram=True, verbose=False)

@@ -40,7 +40,7 @@ class Guard:
             checked = [p.grad for p in parameters if p.grad is not None]
             checked.append(torch.stack([loss.detach().float() for loss in losses.values()]))
             torch._amp_foreach_non_finite_check_and_unscale_(checked, self.fault, self._one)
-            optimizer.found_inf = self.fault
+            optimizer.found_inf = self.fault  # type: ignore[attr-defined]  # as GradScaler does
         optimizer.step()
 
     def note(self, losses: Mapping[str, torch.Tensor], fault: torch.Tensor) -> None:

@@ -6,7 +6,8 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
 from common.data import to_unit_range
-from common.vae.network import VAE, layout, placed
+from common.run.device import layout, place
+from common.vae.network import VAE
 
 CHUNK = 1000  # images encoded at once
 
@@ -53,7 +54,7 @@ def untrained(latent_dim: int, width: int, images: torch.Tensor, seed: int) -> V
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         vae = VAE(latent_dim, width)
-    placed(vae, images.device)
+    place(vae, images.device)
     for module in vae.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = None  # the mean over all batches

@@ -49,13 +49,3 @@ class VAE(nn.Module):
     def decode(self, z: torch.Tensor) -> torch.Tensor:
         """Mean of p(x|z), [B, 1, 28, 28] in [0, 1], for z [B, latent_dim]."""
         return self.decoder(z)
-
-
-def placed(vae: VAE, device: torch.device) -> VAE:
-    """The same network on the device, its weights in that device's memory layout."""
-    return vae.to(device, memory_format=layout(device))  # type: ignore[call-overload]  # the stubs lack it
-
-
-def layout(device: torch.device) -> torch.memory_format:
-    """Channels-last, which is faster; on MPS contiguous, since batch norm is wrong there otherwise (PyTorch 175189)."""
-    return torch.contiguous_format if device.type == "mps" else torch.channels_last

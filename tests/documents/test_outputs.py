@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from common.run.cli import parse
-from common.run.run import NOT_IDENTITY, under_todays_names
+from common.run.identity import NOT_IDENTITY, under_todays_names
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = ("README.md", "REPORT.md")

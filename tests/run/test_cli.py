@@ -16,22 +16,19 @@ from common.run.cli import BadInput, TrainingFailed, launch, parse, require_rang
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = [
-    (["--epochs", "x"], "--epochs: invalid literal for int() with base 10: 'x'; see --help"),
-    (["--epochs"], "Missing value for argument '--epochs'. Expected 1 values; see --help"),
-    (["--epoch", "3"], "Unrecognized options: --epoch, 3 (perhaps --epochs?); see --help"),
-    (["--lr", "fast"], "--lr: could not convert string to float: 'fast'; see --help"),
-    (["lr"], "Unrecognized options: lr; see --help"),
+    (["--epochs", "x"], "--epochs: invalid int value: 'x'; see --help"),
+    (["--epochs"], "--epochs: expected one argument; see --help"),
+    (["--epoch", "3"], "--epoch: no such flag (perhaps --epochs?); see --help"),
+    (["--epo=3"], "--epo=3: no such flag (perhaps --epochs?); see --help"),
+    (["--lr", "fast"], "--lr: invalid float value: 'fast'; see --help"),
+    (["lr"], "lr: no such flag (perhaps --lr?); see --help"),
     (["--epochs", "0"], "--epochs: 0 is not possible; it takes a whole number from 1 to 100"),
     (["--epochs", "9" * 30], f"--epochs: {'9' * 30} is not possible; it takes a whole number from 1 to 100"),
 ]
 
 
 @pytest.mark.parametrize("flags, said", CASES)
-@pytest.mark.parametrize("boxes", [True, False])
-def test_bad_flags_are_one_line(flags, said, boxes, monkeypatch):
-    import tyro._fmtlib
-
-    monkeypatch.setattr(tyro._fmtlib, "_should_use_utf8_drawing_chars", lambda: boxes)
+def test_bad_flags_are_one_line(flags, said):
     with pytest.raises(BadInput) as fault:
         parse(Config, "", flags)
     assert str(fault.value) == said
@@ -117,7 +114,7 @@ def test_flag_errors_are_one_plain_line_on_a_terminal(columns):
             printed += part
     os.close(leader)
     assert done.returncode == 2
-    assert printed.decode().splitlines() == ["error: Unrecognized options: --epoch, 3 (perhaps --epochs?); see --help"]
+    assert printed.decode().splitlines() == ["error: --epoch: no such flag (perhaps --epochs?); see --help"]
 
 
 def test_nothing_outside_changes_a_pixel_or_breaks_a_figure(tmp_path):

@@ -302,7 +302,7 @@ def test_log_file_gets_one_line_per_epoch_and_no_carriage_return(tmp_path, scrip
 
 @pytest.mark.parametrize("flags, said", [
     (["--epochs", "0"], "--epochs: 0 is not possible; it takes a whole number from 1 to 100"),
-    (["--epochs", "x"], "--epochs: invalid literal"),
+    (["--epochs", "x"], "--epochs: invalid int value"),
     (["--epoch", "2"], "perhaps --epochs?"),
     (["--out", "pyproject.toml"], "--out pyproject.toml: File exists"),
 ])  # fmt: skip

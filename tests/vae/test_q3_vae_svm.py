@@ -261,7 +261,7 @@ def test_script_end_to_end(script, tmp_path):
 @pytest.mark.parametrize("flags, said", [
     (["--epochs", "0"], "--epochs: 0 is not possible"),
     (["--batch-size", "59999"], "--batch-size: 59999 is not possible; it takes a size that does not leave one image"),
-    (["--epochs", "x"], "--epochs: invalid literal"),
+    (["--epochs", "x"], "--epochs: invalid int value"),
     (["--latent-dim", "-3"], "--latent-dim: -3"),
     (["--label-sizes", "105"], "--label-sizes: 105 is not possible; it takes multiples of ten"),
     (["--label-sizes", "90000"], "--label-sizes: 90000"),

@@ -1,0 +1,47 @@
+"""Which settings make a run what it is, and whether a folder's run is this one, under today's or former names."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+# How a run is shown, and what adds rows without a change of those there are.
+SHOWN = ("out", "fresh", "device", "sample", "sample_epochs", "quality_samples", "recipe")
+NOT_IDENTITY = (*SHOWN, "draws", "classifier", "benchmark")
+
+# What former configurations call otherwise, and what they mean by a setting that they do not have.
+FORMER_NAMES = {"repeats": "echo", "repeats_from": "echo_from", "shift": "max_shift", "modulation": "self_modulation"}
+NEUTRAL = {"selection": False, "ema_late_from": 2 / 3, "critic_lr": 0.0, "batch_norm": False, "self_modulation": 0}
+NEUTRAL["detail"] = 0
+FORMER_NAMES |= {"width": "generator_width", "depth": "generator_depth"}  # of question 2
+NEUTRAL |= {"discriminator_width": 64, "discriminator_depth": 3, "average_decay": 0.998, "comparison_seeds": 10}
+
+
+def identity(config: Any) -> dict[str, Any]:
+    """The settings that decide a run's result, as JSON knows them."""
+    settings = {name: value for name, value in asdict(config).items() if name not in NOT_IDENTITY}
+    return json.loads(json.dumps(settings, default=str))
+
+
+def under_todays_names(found: dict[str, Any], mine: Iterable[str]) -> dict[str, Any]:
+    """A configuration as a file holds it, in the names of today; a setting it knows nothing of has its neutral value.
+
+    Args:
+        mine: the names of today's settings.
+    """
+    mine = set(mine)
+    former = {old: new for old, new in FORMER_NAMES.items() if new in mine and old not in mine}
+    renamed = {former.get(name, name): value for name, value in found.items() if name not in NOT_IDENTITY}
+    unknown = {name: value for name, value in NEUTRAL.items() if name in mine and name not in renamed}
+    return renamed | unknown
+
+
+def differences(found: dict[str, Any], mine: dict[str, Any]) -> str:
+    """Every setting in which a found configuration differs from this run's, as text; empty if none does."""
+    missing, found = object(), under_todays_names(found, mine)
+    names = [name for name in {**found, **mine} if found.get(name, missing) != mine.get(name, missing)]
+    return ", ".join(f"{name} {_text(found.get(name, '-'))} (now {_text(mine.get(name, '-'))})" for name in names)
+
+
+def _text(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,75 @@
+"""The tables of a run: rows recorded on the way, kept in its checkpoints, shown as CSV files."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from common.run.files import write_file
+
+Row = dict[str, Any]
+
+
+class Tables(dict[str, list[Row]]):
+    """Table name -> rows (dicts of plain values); every table becomes `<name>.csv`.
+
+    Attributes:
+        changed: whether anything was added or replaced; whoever saves the tables sets it back.
+    """
+
+    changed = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waiting: list[tuple[str, Row]] = []
+
+    def record(self, table: str, **values: Any) -> None:
+        """Append a row to a table; 0-d tensors stay on their device until the next `settle`."""
+        self._waiting.append((table, {name: _plain(value) for name, value in values.items()}))
+        self.changed = True
+
+    def rows(self, table: str) -> pd.DataFrame:
+        """A table so far, one row per record."""
+        self.settle()
+        return pd.DataFrame(self.get(table, []))
+
+    def replace(self, table: str, rows: pd.DataFrame) -> None:
+        """Set a whole table, one that is computed from others."""
+        plain: list[Row] = rows.to_dict("records")
+        self.changed |= self.get(table) != plain
+        self[table] = plain
+
+    def settle(self) -> None:
+        """Move recorded tensors to the host, all of them in one transfer, and append the rows to their tables."""
+        tensors = [(row, key) for _, row in self._waiting for key, v in row.items() if isinstance(v, torch.Tensor)]
+        if tensors:
+            on_cpu = all(row[key].device.type == "cpu" for row, key in tensors)
+            precision = torch.float64 if on_cpu else torch.float32  # MPS has no float64
+            values = torch.stack([row[key].to(precision) for row, key in tensors]).tolist()
+            for (row, key), value in zip(tensors, values, strict=True):
+                row[key] = value
+        for table, row in self._waiting:
+            self.setdefault(table, []).append(row)
+        self._waiting.clear()
+
+    def write(self, folder: Path, say: Callable[[str], None] | None = None) -> None:
+        """Write every table that is not on disk as it should be.
+
+        Args:
+            say: told of each such table.
+        """
+        for name, rows in self.items():
+            path = folder / f"{name}.csv"
+            content = pd.DataFrame(rows).to_csv(index=False, float_format="%.7g").encode()
+            if path.is_file() and path.read_bytes() == content:
+                continue
+            if say:
+                say(f"warning: {path} is missing or not that of the checkpoint; it is written again")
+            write_file(path, content)
+
+
+def _plain(value: Any) -> Any:
+    """A value as a checkpoint may hold it: numpy's scalars become Python's, tensors lose their graph."""
+    return value.detach() if isinstance(value, torch.Tensor) else value.item() if hasattr(value, "item") else value
