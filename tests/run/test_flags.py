@@ -74,11 +74,8 @@ def test_a_missing_positional_argument_is_named():
 @pytest.mark.parametrize("columns", ["60", "100"])
 def test_help_shows_groups_texts_and_defaults_and_breaks_no_flag(capsys, monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", columns)
-    description = (
-        "A script.\n\nIt does much, "
-        + 20 * "very "
-        + "much.\n\n    python x.py --kind b --out outputs/elsewhere/there\n"
-    )
+    command = "    python x.py --kind b --fast --sizes 1 2 3 --augment False"
+    description = f"A script.\n\nIt does {20 * 'very '} much.\n\n{command}\n"
     with pytest.raises(SystemExit) as stop:
         read(Config, description, ["--help"])
     shown = capsys.readouterr().out
@@ -89,7 +86,7 @@ def test_help_shows_groups_texts_and_defaults_and_breaks_no_flag(capsys, monkeyp
         assert text in words
     assert "(default: 0 0.3333)" in words
     for line in (
-        "    python x.py --kind b --out outputs/elsewhere/there",
+        command,
         "--a-very-long-flag-name-that-must-not-be-broken",
     ):
         assert line in shown
