@@ -24,7 +24,6 @@ from pathlib import Path
 import torch
 
 from common.lines import estimators, exact, summary, tables
-from common.lines.memory import require_memory
 from common.lines.networks import (
     LOSSES,
     Networks,
@@ -34,10 +33,12 @@ from common.lines.networks import (
     draw,
     generator_slope,
     js_bound,
+    training_bytes,
 )
 from common.lines.tables import Rows, line, numpy_rng, pieces
 from common.run import Run, require_finite
 from common.run.cli import launch, require, require_range, resolve_device
+from common.run.memory import require_memory
 
 
 @dataclass(frozen=True)
@@ -220,7 +221,7 @@ PARTS = (
 def main(config: Config) -> None:
     """Compute every table, draw every figure, say the answers."""
     torch.set_num_threads(1)  # the networks are so small that more threads mostly wait for each other
-    require_memory(len(config.thetas), config.width, config.seeds, config.batch_size, resolve_device(config.device))
+    require_memory(config, training_bytes, ("width", "seeds", "batch_size"), resolve_device(config.device))
     with Run(config, "q1_divergences") as run:
         if run.step == len(PARTS):
             run.say(f"{run.folder} holds this run, finished; its figures are drawn again")

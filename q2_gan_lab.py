@@ -30,11 +30,12 @@ from torch import Tensor, nn
 from common.losses import gradient_penalty
 from common.plane import comparison, results
 from common.plane.networks import Discriminator, Generator
-from common.plane.recipes import LIMITS, RECIPES
+from common.plane.recipes import LIMITS, RECIPES, SIZES, training_bytes
 from common.plane.results import Players, draw_noise
 from common.plane.targets import TARGETS
 from common.run import Run, require_finite, rng_for
 from common.run.cli import launch, require, require_range, resolve_device
+from common.run.memory import require_memory
 from common.schedule import linear_decay
 
 
@@ -180,7 +181,9 @@ def iteration(config: Config, players: Players, rngs: Sequence[torch.Generator],
 
     n = config.batch_size * config.discriminator_steps
     with torch.no_grad():
-        fakes = players.generator(draw_noise(config, n, rngs))  # the generator rests meanwhile: one pass for all steps
+        fakes = results.in_chunks(
+            players.generator, draw_noise(config, n, rngs)
+        )  # the generator rests meanwhile: one pass for all steps
     reals = torch.stack([TARGETS[config.target].sample(n, rng) for rng in rngs])  # [S, n, 2]
     for real, fake in zip(reals.split(config.batch_size, 1), fakes.split(config.batch_size, 1), strict=True):
         weight = None
@@ -228,6 +231,7 @@ def train(run: Run, config: Config, networks: Players) -> None:
 def main(config: Config) -> None:
     """Train one GAN and draw it, or compare many."""
     torch.set_num_threads(1)  # the networks are too small to share
+    require_memory(config, training_bytes, SIZES, resolve_device(config.device))
     if config.is_comparison:
         comparison.compare(config, RECIPES, players, train)
         return

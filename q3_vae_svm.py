@@ -26,11 +26,12 @@ from common.run import Guard, Run
 from common.run.cli import launch, require, require_range, resolve_device
 from common.run.device import place
 from common.run.graphs import Graphed, adam, set_learning_rate
+from common.run.memory import require_memory
 from common.schedule import one_cycle
 from common.vae import benchmark, experiments, results
 from common.vae.classifiers import classify
 from common.vae.features import active_units, pixels, posterior_means, prepare
-from common.vae.network import VAE
+from common.vae.network import VAE, training_bytes
 from common.vae.spreading import classify_spread, neighbour_graph
 
 MAX_SHIFT = 2  # pixels by which augmentation moves an image each way
@@ -235,6 +236,7 @@ def main(config: Config, data: results.Data | None = None) -> None:
     """Train the VAE, fit the SVMs, draw the figures."""
     # Networks and optimizer.
     device = resolve_device(config.device)
+    require_memory(config, training_bytes, ("width", "latent_dim", "batch_size"), device)
     torch.manual_seed(config.seed)
     vae = VAE(config.latent_dim, config.width)
     place(vae, device)

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from common.data import draw_offsets, to_unit_range, translate
-from common.gan import figures, recipes, results
+from common.gan import figures, memory, recipes, results
 from common.gan.averages import MovingAverage, look_ahead
 from common.gan.networks import Critic, Generator
 from common.gan.recipes import moment
@@ -177,7 +177,7 @@ def main(config: Config, data: results.Data | None = None) -> None:
 
     # Networks and optimizers.
     shape = (config.width, config.latent_dim, True, config.detail, config.self_modulation)
-    config, device = recipes.on_device(config)
+    config, device = recipes.on_device(config, memory.dcgan_bytes)
     torch.manual_seed(config.seed)
     generator, discriminator = Generator(*shape), Critic(config.discriminator_width, batch_norm=True)
     players = results.make_players(generator, discriminator, config, device)

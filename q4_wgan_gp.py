@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from common.data import to_unit_range
-from common.gan import figures, recipes, results
+from common.gan import figures, memory, recipes, results
 from common.gan.averages import MovingAverage
 from common.gan.critic_gradients import critic_gradients
 from common.gan.networks import Critic, Generator
@@ -27,6 +27,8 @@ from common.run import Guard, Run
 from common.run.cli import launch, require_range
 from common.run.graphs import Graphed, set_learning_rate
 from common.schedule import linear_decay
+
+FAKES = 4096  # about as many pass the generator at once for the critic
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ def train(run: Run, players: results.Players, average: MovingAverage, data: resu
     generator_step_on = Graphed(partial(generator_step, players, run.guard), players, run.guard)
     generate = Graphed(torch.no_grad()(players.generator.forward), (), run.guard)
     fakes: tuple[torch.Tensor, ...] = ()
+    at_once = max(FAKES // b, 1) * b
     for step, indices, epoch, ends_epoch, progress in run.batches(len(data.train), b, config.epochs):
         for optimizer in (players.generator_optimizer, players.critic_optimizer):
             peak = config.critic_lr or config.lr if optimizer is players.critic_optimizer else config.lr
@@ -120,7 +123,8 @@ def train(run: Run, players: results.Players, average: MovingAverage, data: resu
         group, position = divmod(step, k)
         if position == 0 or not fakes:  # one pass for the critic steps until the generator moves
             rng = run.rng("critic noise", group)  # of the group, so a run that continues inside it draws the same again
-            fakes = generate(torch.randn(k * b, config.latent_dim, generator=rng, device=run.device)).split(b)
+            noise = torch.randn(k * b, config.latent_dim, generator=rng, device=run.device)
+            fakes = tuple(x for z in noise.split(at_once) for x in generate(z).clone().split(b))
         rng = run.rng("train", step)
         images = data.train[indices]  # [B, 1, 28, 28]
         epsilon = torch.rand(len(images), generator=rng, device=run.device)
@@ -153,7 +157,7 @@ def main(config: Config, data: results.Data | None = None) -> None:
 
     # Networks and optimizers.
     shape = (config.width, config.latent_dim, config.batch_norm, config.detail, config.self_modulation)
-    config, device = recipes.on_device(config)
+    config, device = recipes.on_device(config, memory.wgan_gp_bytes)
     torch.manual_seed(config.seed)
     generator, critic = Generator(*shape), Critic(config.width)
     players = results.make_players(generator, critic, config, device)

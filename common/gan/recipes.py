@@ -1,14 +1,17 @@
 """Settings of question 4: what both scripts share, the papers' values, and the DCGAN's schedule."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 
+from common.gan import memory
 from common.quality import distances
 from common.run.cli import require, require_range, resolve_device
 from common.run.device import resolve_precision
+from common.run.memory import require_memory
 from common.schedule import linear_decay
 
 T = TypeVar("T", bound="Common")
@@ -58,9 +61,17 @@ class Common:
         check_training(self)
 
 
-def on_device(config: T) -> tuple[T, torch.device]:
-    """The settings with their `auto` resolved, and the device."""
+def on_device(config: T, needed: Callable[[Any], float]) -> tuple[T, torch.device]:
+    """The settings with their `auto` resolved, and the device.
+
+    Args:
+        needed: an estimate of the memory [bytes] that they need.
+
+    Raises:
+        BadInput: the device is not there, or has less.
+    """
     device = resolve_device(config.device)
+    require_memory(config, needed, [name for name in memory.FLAGS if hasattr(config, name)], device)
     return replace(config, precision=resolve_precision(config.precision, device)), device
 
 

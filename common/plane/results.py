@@ -106,8 +106,8 @@ def evaluate(run: Run, config: Any, players: Players, fake_loss: Callable[[Tenso
     real = torch.stack([target.sample(config.eval_samples, rng) for rng in rngs])  # [S, n, 2]
     z = draw_noise(config, config.eval_samples, rngs)
     with torch.no_grad():
-        fake, averaged = _in_chunks(players.generator, z), _in_chunks(players.average, z)
-        scores = [_in_chunks(discriminator, x) for x in (real, fake)]  # [S, n] both
+        fake, averaged = in_chunks(players.generator, z), in_chunks(players.average, z)
+        scores = [in_chunks(discriminator, x) for x in (real, fake)]  # [S, n] both
     subset = z[:, : config.transport_samples]
     losses = fake_loss(discriminator(players.generator(subset))).mean(1)  # [S]
     gradients = torch.autograd.grad(losses.sum(), list(players.generator.parameters()))
@@ -129,7 +129,8 @@ def evaluate(run: Run, config: Any, players: Players, fake_loss: Callable[[Tenso
         run.say(f"iteration {done:,}/{config.iterations:,}  JS {last.js:.4f}  W1 {last.w1:.4f}")
 
 
-def _in_chunks(network: nn.Module, x: Tensor) -> Tensor:
+def in_chunks(network: nn.Module, x: Tensor) -> Tensor:
+    """What a network makes of x [S, n, ...], of which a limited number pass it at a time."""
     return torch.cat([network(part) for part in x.split(CHUNK, 1)], 1)
 
 

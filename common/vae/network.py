@@ -1,7 +1,12 @@
 """The network of question 3: a convolutional variational autoencoder for 28 x 28 grey images."""
 
+from functools import partial
+from typing import Any
+
 import torch
 from torch import nn
+
+from common.run.memory import KEPT, parameters
 
 
 class VAE(nn.Module):
@@ -49,3 +54,9 @@ class VAE(nn.Module):
     def decode(self, z: torch.Tensor) -> torch.Tensor:
         """Mean of p(x|z), [B, 1, 28, 28] in [0, 1], for z [B, latent_dim]."""
         return self.decoder(z)
+
+
+def training_bytes(config: Any) -> float:
+    """Memory [bytes] of weights and of a training step: an estimate, measured within 30 % on the CPU."""
+    weights = parameters(partial(VAE, config.latent_dim, config.width))
+    return 4.0 * KEPT * weights + config.batch_size * (67e3 + 8.8e3 * config.width)

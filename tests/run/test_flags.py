@@ -74,7 +74,7 @@ def test_a_missing_positional_argument_is_named():
 @pytest.mark.parametrize("columns", ["60", "100"])
 def test_help_shows_groups_texts_and_defaults_and_breaks_no_flag(capsys, monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", columns)
-    command = "    python x.py --kind b --fast --sizes 1 2 3 --augment False"
+    command = "    python x.py --kind b --fast --augment False"
     description = f"A script.\n\nIt does {20 * 'very '} much.\n\n{command}\n"
     with pytest.raises(SystemExit) as stop:
         read(Config, description, ["--help"])
