@@ -6,7 +6,9 @@ Nothing is ever unpacked to disk, so no later run can trust a half-written file.
 
 import gzip
 import hashlib
+import io
 import tempfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -15,17 +17,24 @@ import numpy as np
 import torch
 
 from common.run.cli import BadInput
-from common.run.files import write_file
+from common.run.files import read_file, write_file
 from common.run.rng import rng_for
 
 RAW = Path(__file__).resolve().parent.parent / "data" / "FashionMNIST" / "raw"
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
-MD5 = {
+MD5 = {  # of the archives, for the download
     "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
     "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
     "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
     "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
 }
+SHA256 = {  # of what is in them, however it was compressed
+    "train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte.gz": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte.gz": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte.gz": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
+LARGEST = 60_000 * 784 + 16  # bytes of an unpacked archive
 PREFIX = {"train": "train", "test": "t10k"}
 VALIDATION_PER_CLASS, VALIDATION_SEED = 1000, 2026
 
@@ -74,15 +83,19 @@ def validation_indices(labels: torch.Tensor) -> torch.Tensor:
 def _read(path: Path) -> bytes:
     """The unpacked content of one archive, its checksum verified."""
     try:
-        content = path.read_bytes() if path.exists() else _fetch(path)
+        packed = read_file(path) if path.exists() else _fetch(path)
     except OSError as fault:
         raise BadInput(f"{path}: cannot be read ({fault.strerror or fault}); check the file and its rights") from None
-    if hashlib.md5(content, usedforsecurity=False).hexdigest() != MD5[path.name]:
+    try:
+        content = gzip.GzipFile(fileobj=io.BytesIO(packed)).read(LARGEST + 1)
+    except (OSError, EOFError, zlib.error):
+        content = b""
+    if hashlib.sha256(content).hexdigest() != SHA256[path.name]:
         raise BadInput(
-            f"{path}: truncated or altered (its MD5 sum is not {MD5[path.name]}); "
+            f"{path}: truncated or altered (the SHA-256 sum of its content is not {SHA256[path.name][:16]}...); "
             "delete it and it is fetched again, or restore it with git checkout"
         )
-    return gzip.decompress(content)
+    return content
 
 
 def _fetch(path: Path) -> bytes:

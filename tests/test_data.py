@@ -50,13 +50,29 @@ def test_arrays_are_those_of_the_archives_in_order(train_split, test_split):
         assert bytes(test_split.images[77].flatten().tolist()) == file.read(784)
 
 
-def test_loading_both_splits_takes_under_one_and_a_half_seconds():
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
+def test_loading_takes_little_more_than_unpacking():
+    """A ratio, the best of several, since machines are of all speeds and busy."""
+
+    def unpack():
+        for name in data.SHA256:
+            gzip.decompress((RAW / name).read_bytes())
+
+    def load():
         load_fashion_mnist("train"), load_fashion_mnist("test")
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 1.5
+
+    seconds = {unpack: [], load: []}
+    for _ in range(4):
+        for work, taken in seconds.items():
+            start = time.perf_counter()
+            work()
+            taken.append(time.perf_counter() - start)
+    assert min(seconds[load]) < 3 * min(seconds[unpack])
+
+
+def test_an_archive_that_was_compressed_again_is_taken(raw_copy, test_split):
+    path = raw_copy / TEST_FILES[0]
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()), 1))
+    assert load_fashion_mnist("test", raw=raw_copy).images.equal(test_split.images)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "one bit", "empty", "foreign"])

@@ -264,7 +264,7 @@ def draw(run: Run, config: Any, generator: nn.Module) -> None:
     z = torch.cartesian_prod(lines, lines) if config.noise_dim == 2 else lines[:, None]
     with torch.no_grad():
         images = generator(z.expand(config.seeds, -1, -1))[0].reshape(*[len(lines)] * config.noise_dim, 2)
-    figures.manifold(edges.numpy(), images.cpu().numpy(), real, run.folder / "manifold.png")
+    figures.manifold(edges.cpu().numpy(), images.cpu().numpy(), real, run.folder / "manifold.png")
 
     sizes = (config.eval_samples, config.transport_samples)
     figures.divergences(metrics, floors, *sizes, run.folder / "divergences.png")

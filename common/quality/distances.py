@@ -9,6 +9,8 @@ and recall Kynkäänniemi et al. 2019 (arXiv 1904.06991).
 """
 
 import functools
+import pickle
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -111,6 +113,12 @@ def score_inception(images: torch.Tensor) -> dict[str, float]:
         reason = " ".join(str(fault).split())
         raise BadInput(
             f"--extractor inception: its weights are not fetched ({reason}); connect to the network"
+        ) from None
+    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as fault:
+        where = Path(torch.hub.get_dir()) / "checkpoints"
+        raise BadInput(
+            f"--extractor inception: its weights in {where} are damaged ({type(fault).__name__}); delete them, and "
+            "they are fetched again"
         ) from None
     return {"fid": found[fidelity.KEY_METRIC_FID], "kid": found[fidelity.KEY_METRIC_KID_MEAN]}
 

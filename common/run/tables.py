@@ -42,14 +42,15 @@ class Tables(dict[str, list[Row]]):
         self[table] = plain
 
     def settle(self) -> None:
-        """Move recorded tensors to the host, all of them in one transfer, and append the rows to their tables."""
-        tensors = [(row, key) for _, row in self._waiting for key, v in row.items() if isinstance(v, torch.Tensor)]
-        if tensors:
-            on_cpu = all(row[key].device.type == "cpu" for row, key in tensors)
-            precision = torch.float64 if on_cpu else torch.float32  # MPS has no float64
-            values = torch.stack([row[key].to(precision) for row, key in tensors]).tolist()
-            for (row, key), value in zip(tensors, values, strict=True):
-                row[key] = value
+        """Move recorded tensors to the host, all of a kind in one transfer, and append the rows to their tables."""
+        kinds: dict[Any, list[tuple[Row, str]]] = {}
+        for _, row in self._waiting:
+            for key, value in row.items():
+                if isinstance(value, torch.Tensor):
+                    kinds.setdefault((value.device, value.dtype), []).append((row, key))
+        for cells in kinds.values():
+            for (row, key), number in zip(cells, torch.stack([row[key] for row, key in cells]).tolist(), strict=True):
+                row[key] = float(number)
         for table, row in self._waiting:
             self.setdefault(table, []).append(row)
         self._waiting.clear()

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from stand_in import NoFloat64OnDevice
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
 import q1_divergences as q1
 from common.lines import best_critic, exact, summary, tables
@@ -199,39 +199,6 @@ def test_the_same_command_again_only_draws_and_prints(finished, monkeypatch, cap
     assert "finished" in told
     assert said.strip() == first.stdout[first.stdout.index("     theta") :].strip()
     assert f"{out}. Open first: divergences.png" in said
-
-
-class NoFloat64OnDevice(TorchFunctionMode):
-    """The CPU as an accelerator without float64 (MPS): only what came through `.cpu()` may be float64 or NumPy's."""
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        tensors = [a for a in args if isinstance(a, torch.Tensor)]
-        on_host = all(t.dtype == torch.float64 or getattr(t, "on_host", False) for t in tensors)
-        assert function is not torch.Tensor.numpy or on_host
-        result = function(*args, **kwargs)
-        if function is torch.Tensor.cpu:
-            result = result.clone()
-            result.on_host = True
-        elif isinstance(result, torch.Tensor) and result.dtype == torch.float64:
-            moved = any(isinstance(a, torch.device) for a in (*args, kwargs.get("device")))
-            assert on_host, function
-            assert not moved, function
-        return result
-
-
-def test_the_stand_in_device_refuses_what_mps_refuses():
-    x = torch.ones(2)
-    with NoFloat64OnDevice():
-        x.cpu().double().numpy()
-        for fault in (
-            lambda: x.double(),
-            lambda: x.numpy(),
-            lambda: torch.ones(2, dtype=torch.float64, device=torch.device("cpu")),
-            lambda: torch.ones(2, dtype=torch.float64).to(torch.device("cpu")),
-        ):
-            with pytest.raises(AssertionError):
-                fault()
 
 
 def test_a_run_stopped_within_a_part_continues_to_the_same_tables(tmp_path, monkeypatch):

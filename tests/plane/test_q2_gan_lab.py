@@ -18,9 +18,10 @@ import pytest
 import torch
 from PIL import Image
 from scipy.stats import truncnorm
+from stand_in import NoFloat64OnDevice
 
 from common.losses import gradient_penalty
-from common.plane import measures
+from common.plane import measures, results
 from common.plane.comparison import part, tabulate
 from common.plane.recipes import LABS, RECIPES
 from common.plane.results import answers, arrows, discussion, draw_noise
@@ -348,6 +349,24 @@ def test_stopped_and_continued_equals_unbroken(tmp_path):
     assert same(ends[0]["tensors"], ends[1]["tensors"])
     for name in ("metrics.csv", "floors.csv", "training.html", "snapshot.png"):
         assert (tmp_path / "broken" / name).read_bytes() == (tmp_path / "unbroken" / name).read_bytes()
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_device_without_float64_starts_continues_and_draws_again(tmp_path, monkeypatch, loss):
+    """Every part of the script, figures included, with the CPU in its place."""
+    config = small(tmp_path / "run", loss=loss, device="cpu")
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with NoFloat64OnDevice():
+        monkeypatch.setattr(results, "report", stop)
+        with pytest.raises(KeyboardInterrupt):
+            main(config)
+        monkeypatch.undo()
+        main(config)
+        main(config)
+    assert (tmp_path / "run" / "training.html").exists()
 
 
 def test_ganlab_one_noise_coordinate_and_mass_outside_the_square(tmp_path):

@@ -204,6 +204,16 @@ def test_inception_distances_are_the_librarys_on_the_images_in_three_channels(
     assert found["kid"] == pytest.approx(distances.kernel_distance(*embedded), rel=0.1)
 
 
+@pytest.mark.parametrize("content", [b"", b"weights", b"PK\x03\x04" + bytes(50)])
+def test_damaged_inception_weights_are_one_line(tmp_path, monkeypatch, train_split, content):
+    """A file that the library fetched before, truncated or overwritten since."""
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "hub" / "checkpoints" / "weights-inception-2015-12-05-6726825d.pth").write_bytes(content)
+    with pytest.raises(BadInput, match=r"--extractor inception: its weights in .*hub.checkpoints are damaged"):
+        distances.score_inception(train_split.images[:20])
+
+
 def test_inception_without_network_says_so(tmp_path, monkeypatch, train_split):
     np.savez(tmp_path / "images.npz", train_split.images[:20].numpy())
 
