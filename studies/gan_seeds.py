@@ -13,6 +13,7 @@ Writes to --out: distances.csv (for each setting, epoch and kind of weights the 
 runs that are there) and distances.png.
 """
 
+import io
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import q4_dcgan
 import q4_wgan_gp
 from common.quality import figures as quality_figures
-from common.run.cli import configured, launch, require
-from common.run.files import write_file
+from common.run.cli import BadInput, configured, launch, require
+from common.run.files import read_file, write_file
 
 Setting = Literal["dcgan", "dcgan_paper", "wgan_gp", "wgan_gp_paper"]
 SETTINGS: dict[str, tuple[Any, str]] = {  # script and recipe
@@ -36,6 +37,7 @@ SETTINGS: dict[str, tuple[Any, str]] = {  # script and recipe
     "wgan_gp_paper": (q4_wgan_gp, "papers"),
 }
 EPOCHS = (1, 3, 4, 5, 10, 15)  # that are measured
+HEADER = "setting,epoch,weights,runs,"  # how distances.csv begins
 MEASURED = ["frechet", "kid", "precision", "recall"]
 
 
@@ -62,6 +64,29 @@ def tables_of(name: str, folder: Path) -> list[Path]:
     return [path for path in (*reference, *sorted(folder.glob(f"{name}_[0-9]*/quality.csv"))) if path.exists()]
 
 
+def read_table(path: Path) -> pd.DataFrame:
+    """The `quality.csv` of a run.
+
+    Raises:
+        BadInput: the file is none.
+    """
+    try:
+        table = pd.read_csv(io.BytesIO(read_file(path)))
+        table[MEASURED] = table[MEASURED].astype(float)
+        return table.astype({"epoch": int, "weights": str})
+    except OSError as fault:
+        raise BadInput(f"{path}: {fault.strerror or fault}; mend that, or move the run out of the folder") from None
+    except (ValueError, KeyError, TypeError) as fault:  # what pandas raises for other files, among them UnicodeError
+        reason = " ".join(str(fault).split())[:80]
+        raise BadInput(f"{path}: no table of a run ({reason}); start its run again, which writes it anew") from None
+
+
+def require_own(path: Path) -> None:
+    """Raise `BadInput` where there is a file at the path that is not this study's table."""
+    if path.exists() and not (path.is_file() and path.read_bytes()[:100].startswith(HEADER.encode())):
+        raise BadInput(f"{path}: is not this study's; move it, or choose another --out")
+
+
 def distances(tables: dict[str, list[pd.DataFrame]]) -> pd.DataFrame:
     """Mean and standard deviation over runs for each setting, epoch and kind of weights; a single run has no deviation.
 
@@ -76,6 +101,7 @@ def distances(tables: dict[str, list[pd.DataFrame]]) -> pd.DataFrame:
 
 def main(config: Config) -> None:
     """Train what is not there yet, then gather."""
+    require_own(config.out / "distances.csv")
     for seed in config.seeds:
         for name in config.settings:
             script, recipe = SETTINGS[name]
@@ -84,7 +110,7 @@ def main(config: Config) -> None:
                 settings["sample_epochs"] = tuple(epoch for epoch in EPOCHS if epoch <= config.epochs)
                 out = config.out / f"{name}_{seed}"
                 script.main(configured(script.Config, script.RECIPES, recipe=recipe, **settings, out=out))
-    tables = {name: [pd.read_csv(path) for path in tables_of(name, config.out)] for name in SETTINGS}
+    tables = {name: [read_table(path) for path in tables_of(name, config.out)] for name in SETTINGS}
     require(any(tables.values()), "--out", config.out, "a folder with runs, from inside the repository")
     table = distances(tables)
     config.out.mkdir(parents=True, exist_ok=True)

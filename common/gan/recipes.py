@@ -15,6 +15,7 @@ from common.run.memory import require_memory
 from common.schedule import linear_decay
 
 T = TypeVar("T", bound="Common")
+LARGEST = {"width": 1024, "latent_dim": 4096, "detail": 1024, "modulation": 4096}  # of a generator's shape
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,11 @@ def check_training(config: Any) -> None:
     require_range("--beta1", config.beta1, 0, 0.9999)
     require_range("--beta2", config.beta2, 0, 0.999999)
     require_range("--decay-from", config.decay_from, 0, 1)
-    require_range("--width", config.width, 1, 1024, "a whole number")
-    require_range("--latent-dim", config.latent_dim, 1, 4096, "a whole number")
+    require_range("--width", config.width, 1, LARGEST["width"], "a whole number")
+    require_range("--latent-dim", config.latent_dim, 1, LARGEST["latent_dim"], "a whole number")
     require_range("--ema-decay", config.ema_decay, 0, 0.999999)
-    require_range("--detail", config.detail, 0, 1024, "a whole number")
-    require_range("--self-modulation", config.self_modulation, 0, 4096, "a whole number")
+    require_range("--detail", config.detail, 0, LARGEST["detail"], "a whole number")
+    require_range("--self-modulation", config.self_modulation, 0, LARGEST["modulation"], "a whole number")
     for epoch in config.sample_epochs:
         wanted = f"epochs from 1 to --epochs, here {config.epochs}"
         require(1 <= epoch <= config.epochs, "--sample-epochs", epoch, wanted)

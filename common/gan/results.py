@@ -12,13 +12,14 @@ from torch import nn
 from common import figures
 from common.data import load_fashion_mnist, to_uint8, to_unit_range
 from common.gan import figures as gan_figures
+from common.gan import recipes
 from common.gan.averages import MovingAverage
 from common.gan.networks import Critic, Generator, prepare
 from common.quality import classifier, distances
 from common.quality import figures as quality_figures
 from common.run import Run, rng_for
 from common.run.cli import BadInput
-from common.run.files import write_file
+from common.run.files import read_file, write_file
 from common.run.graphs import adam
 
 GRID, HELD_OUT, STORED = 100, 4000, 10_000
@@ -208,12 +209,13 @@ def load_generator(path: Path) -> Generator:
         BadInput: there is no such file, or it holds no generator.
     """
     try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
+        stored = torch.load(io.BytesIO(read_file(path)), map_location="cpu", weights_only=True)
         shape = stored["shape"]
-        with torch.device("meta"):  # where the weights do not fit, it ends before any memory is taken
-            Generator(**shape).load_state_dict(stored["averaged"], assign=True)
-        generator = Generator(**shape)
-        generator.load_state_dict(stored["averaged"])
+        if any(not 0 <= shape.get(name, 0) <= largest for name, largest in recipes.LARGEST.items()):
+            raise ValueError("a shape that no run can have")
+        with torch.device("meta"):  # its weights are those of the file, no others take memory
+            generator = Generator(**shape)
+        generator.load_state_dict(stored["averaged"], assign=True)
     except FileNotFoundError:
         raise BadInput(f"{path} is missing; train first, or name a finished run with --out") from None
     except Exception as fault:  # torch.load raises many kinds for a damaged file

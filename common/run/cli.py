@@ -4,6 +4,7 @@
 """
 
 import io
+import os
 import re
 import sys
 import tempfile
@@ -64,6 +65,8 @@ def _at_home(config: Any) -> Any:
 def launch(config_class: type[T], main: Callable[[T], None], description: str, recipes: Recipes | None = None) -> None:
     """Run `main(config)` as a program: every expected fault ends in one line on stderr and its exit code."""
     code, message, config = 0, "", None
+    if sys.stdout is None:  # it was closed
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # for the rest of the process
     if isinstance(sys.stdout, io.TextIOWrapper):  # not what somebody may have put in its place
         sys.stdout.reconfigure(errors="backslashreplace")  # a folder's name may be no text
     try:

@@ -1,5 +1,7 @@
 """The spread over training seeds of question 4."""
 
+import os
+
 import pandas as pd
 import pytest
 
@@ -46,6 +48,42 @@ def test_only_runs_that_are_not_the_reference_are_trained(tmp_path, monkeypatch)
     gan_seeds.main(config)
     assert trained == [("dcgan_paper_0", 0), ("dcgan_1", 1), ("dcgan_paper_1", 1)]
     assert (tmp_path / "distances.csv").exists()
+
+
+@pytest.mark.parametrize("content", [
+    b"", b"\n", b"\x00\xff\xfe binary", b"epoch,weights\n1,raw\n", b"a,b\n1\n2,3,4\n", b'"open',
+    b"PK\x03\x04" + bytes(range(256)),
+    b"epoch,weights,frechet,kid,precision,recall\n15,raw,x,1,1,1\n",
+    b"epoch,weights,frechet,kid,precision,recall\n,,1,1,1,1\n",
+])  # fmt: skip
+def test_broken_tables_are_one_line_that_names_the_file(tmp_path, content):
+    (tmp_path / "dcgan_1").mkdir()
+    (tmp_path / "dcgan_1" / "quality.csv").write_bytes(content)
+    with pytest.raises(BadInput, match=r"dcgan_1.quality.csv: no table of a run \(.*\); start its run again"):
+        gan_seeds.main(gan_seeds.Config(seeds=(), out=tmp_path))
+    assert not (tmp_path / "distances.csv").exists()
+
+
+def test_a_pipe_in_place_of_a_table_does_not_hang(tmp_path):
+    os.makedirs(tmp_path / "dcgan_1" / "quality.csv")
+    with pytest.raises(BadInput, match=r"quality.csv: not a regular file"):
+        gan_seeds.main(gan_seeds.Config(seeds=(), out=tmp_path))
+
+
+def test_a_table_of_somebody_else_is_kept(tmp_path):
+    (tmp_path / "distances.csv").write_text("from,to,km\nA,B,3\n")
+    with pytest.raises(BadInput, match=r"distances.csv: is not this study's; move it"):
+        gan_seeds.main(gan_seeds.Config(seeds=(), out=tmp_path))
+    assert (tmp_path / "distances.csv").read_text() == "from,to,km\nA,B,3\n"
+
+
+def test_a_table_of_its_own_is_written_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr(quality_figures, "seeds", lambda *_: None)
+    (tmp_path / "dcgan_1").mkdir()
+    for value in (1.0, 2.0):
+        run(value).to_csv(tmp_path / "dcgan_1" / "quality.csv", index=False)
+        gan_seeds.main(gan_seeds.Config(seeds=(), out=tmp_path))
+    assert (tmp_path / "distances.csv").read_text().startswith(gan_seeds.HEADER)
 
 
 def test_nothing_to_gather_is_bad_input(tmp_path, monkeypatch):

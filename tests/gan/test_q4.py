@@ -317,6 +317,18 @@ def test_sample_takes_the_shape_of_the_run_and_refuses_a_folder_without_one(modu
         module.main(replace(config, sample=3))
 
 
+def test_a_forged_generator_of_many_latents_takes_no_memory(tmp_path):
+    """A file of a few kilobytes whose weights repeat one number, and whose shape would take 655 GB."""
+    shape = {"width": 1024, "latent_dim": 10**7, "batch_norm": False}
+    with torch.device("meta"):
+        names = {name: tuple(weight.shape) for name, weight in Generator(**shape).state_dict().items()}
+    forged = {name: torch.zeros(1).expand(size) for name, size in names.items()}
+    torch.save({"shape": shape, "averaged": forged, "raw": forged}, tmp_path / "generator.pt")
+    assert (tmp_path / "generator.pt").stat().st_size < 10_000
+    with pytest.raises(BadInput, match=r"generator\.pt: not a generator"):
+        results.load_generator(tmp_path / "generator.pt")
+
+
 def test_drawing_changes_no_weight_and_no_statistic():
     generator = Generator(2, 5, batch_norm=True)
     generator(torch.randn(8, 5))

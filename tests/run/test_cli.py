@@ -117,6 +117,15 @@ def test_flag_errors_are_one_plain_line_on_a_terminal(columns):
     assert printed.decode().splitlines() == ["error: --epoch: no such flag (perhaps --epochs?); see --help"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+def test_a_closed_output_stops_nothing(tmp_path):
+    command = [sys.executable, "tests/toy_script.py", "--epochs", "2", "--out", str(tmp_path / "run")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *command], cwd=ROOT, env=environment, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (tmp_path / "run" / "metrics.csv").read_text().count("\n") == 3
+
+
 def test_nothing_outside_changes_a_pixel_or_breaks_a_figure(tmp_path):
     """A notebook's backend, which is not there in a script, and a user's own style."""
     code = "import sys, pathlib; from common.gan import figures as _; from common import figures"
