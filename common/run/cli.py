@@ -3,6 +3,7 @@
 0 success, 1 a fault of the machine or a diverged training, 2 bad input, 130 and 143 stopped by SIGINT and SIGTERM.
 """
 
+import errno
 import io
 import os
 import re
@@ -80,7 +81,8 @@ def launch(config_class: type[T], main: Callable[[T], None], description: str, r
         code, message = 130, "interrupted"
     except OSError as fault:
         where = f"{fault.filename}: " if fault.filename else ""
-        code, message = 1, f"{where}{fault.strerror or fault}; mend that, and the same command continues"
+        remedy = "raise their limit (ulimit -n)" if fault.errno == errno.EMFILE else "mend that"
+        code, message = 1, f"{where}{fault.strerror or fault}; {remedy}, and the same command continues"
     except Exception as fault:
         code, message = 1, _unforeseen(fault, getattr(config, "out", None))
     if message:

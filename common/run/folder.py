@@ -38,8 +38,10 @@ def claim(folder: Path) -> filelock.BaseFileLock:
     except NotImplementedError:
         raise BadInput(f"--out {folder}: its file system has no locks; choose a folder on a local disk") from None
     except OSError as fault:
-        remedy = "a folder on a local disk" if fault.errno in NO_LOCKS else "a folder you can write to"
-        raise BadInput(f"--out {folder}: {fault.strerror or fault}; choose {remedy}") from None
+        remedy = "choose a folder on a local disk" if fault.errno in NO_LOCKS else "choose a folder you can write to"
+        if fault.errno == errno.EMFILE:
+            remedy = "raise their limit (ulimit -n)"
+        raise BadInput(f"--out {folder}: {fault.strerror or fault}; {remedy}") from None
     return lock
 
 

@@ -186,7 +186,10 @@ class Run:
         self._checkpoint_folder.mkdir(exist_ok=True)
         self._trusted = checkpoints.save(self._checkpoint_folder, self.step, content, self._trusted)
         self.tables.write(self.folder)
-        write_file(self.folder / "environment.json", _json({**made_by, "history": self._history}))
+        write_file(
+            self.folder / "environment.json",
+            _json({**made_by, "mixed": len(self._history) > 1, "history": self._history}),
+        )
         self._changed = self.tables.changed = False
         self._saved = time.monotonic()
 

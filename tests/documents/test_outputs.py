@@ -77,6 +77,7 @@ def test_reference_results_come_from_committed_code_and_stated_settings(name):
     settings = json.loads((folder / "config.json").read_text())
     environment = json.loads((folder / "environment.json").read_text())
     assert re.fullmatch("[0-9a-f]{12}", environment["commit"]), "run again from committed code"
+    assert not environment.get("mixed"), "made by several versions; run again without a stop"
     module = importlib.import_module(settings.pop("script"))
     defaults = {k: v for k, v in asdict(module.Config()).items() if k not in NOT_IDENTITY}
     if "precision" in defaults:

@@ -75,7 +75,7 @@ def test_too_few_file_handles_are_one_line(tiny, unbroken, tmp_path, handles):
         assert ended.code in (1, 2), ended
         assert ended.err.startswith("error: "), ended
         assert ended.err.count("\n") == 1, ended
-        assert "Too many open files" in ended.err
+        assert "Too many open files; raise their limit (ulimit -n)" in ended.err
     assert tiny("toy_script", tmp_path).code == 0
     assert outcome(tmp_path) == unbroken("toy_script")[0]
 

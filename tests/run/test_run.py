@@ -402,7 +402,9 @@ def test_a_run_continued_by_other_code_says_so_once_and_keeps_both(tmp_path, mon
     said = capsys.readouterr().out
     assert said.count("warning: commit") == 2
     assert "warning: commit aaa before, bbb now" in said
-    assert json.loads((tmp_path / "environment.json").read_text())["history"] == [
+    kept = json.loads((tmp_path / "environment.json").read_text())
+    assert kept["mixed"]
+    assert kept["history"] == [
         {"from_step": 0, "commit": "aaa"},
         {"from_step": 8, "commit": "bbb"},
         {"from_step": 12, "commit": "bbb with changes 1f"},
@@ -411,6 +413,7 @@ def test_a_run_continued_by_other_code_says_so_once_and_keeps_both(tmp_path, mon
 
 def test_a_finished_run_started_by_other_code_stays_as_it_is(tmp_path, monkeypatch, capsys):
     toy_script.main(Config(out=tmp_path))
+    assert not json.loads((tmp_path / "environment.json").read_text())["mixed"]
     before = contents(tmp_path)
     monkeypatch.setattr(run, "environment", lambda *_: {"commit": "another", "seconds": 1.0})
     toy_script.main(Config(out=tmp_path))
