@@ -6,12 +6,18 @@ import os
 import re
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 UNABLE_TO_SYNC = (
     errno.EINVAL,
     errno.ENOTSUP,
     errno.EBADF,
     errno.EACCES,
 )  # what file systems answer that sync no folder
+WRITTEN: set[Path] = set()  # absolute paths of every file that this process wrote
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -25,7 +31,7 @@ def write_file(path: Path, content: bytes) -> None:
         with open(temporary, "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            _flush(file.fileno())
         if temporary.read_bytes() != content:
             raise OSError(f"{path}: what was written does not read back")
         os.replace(temporary, path)
@@ -35,6 +41,7 @@ def write_file(path: Path, content: bytes) -> None:
             temporary.unlink(missing_ok=True)
         raise
     _flush_folder(path.parent)
+    WRITTEN.add(path.absolute())
 
 
 def remove_leftovers(*folders: Path) -> None:
@@ -53,6 +60,15 @@ def read_file(path: Path) -> bytes:
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     return path.read_bytes()
+
+
+def _flush(handle: int) -> None:
+    """Make a file's content durable; on macOS fsync leaves it in the disk's own memory, and F_FULLFSYNC does not."""
+    if fcntl and hasattr(fcntl, "F_FULLFSYNC"):
+        with contextlib.suppress(OSError):  # some shares lack it
+            fcntl.fcntl(handle, fcntl.F_FULLFSYNC)
+            return
+    os.fsync(handle)
 
 
 def _flush_folder(folder: Path) -> None:

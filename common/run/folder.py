@@ -1,6 +1,8 @@
 """A run's folder: who may use it, and that nothing in it that a run did not write is touched."""
 
+import contextlib
 import errno
+import hashlib
 import json
 import os
 import socket
@@ -8,12 +10,13 @@ from pathlib import Path
 
 import filelock
 
-from common.run import checkpoints
+from common.run import checkpoints, files
 from common.run.cli import BadInput
 from common.run.files import read_file, write_file
 
-LOCK, HOLDER, CHECKPOINTS, CONFIG = ".lock", ".holder.lock", "checkpoints", "config.json"
-HARMLESS = {LOCK, HOLDER, CHECKPOINTS, "lost+found", ".DS_Store"}  # what a folder without a run may hold
+LOCK, HOLDER, CHECKPOINTS, CONFIG, LIST = ".lock", ".holder.lock", "checkpoints", "config.json", ".written.json"
+KEPT = (HOLDER, CONFIG, LIST)
+HARMLESS = {LOCK, HOLDER, LIST, CHECKPOINTS, "lost+found", ".DS_Store"}  # what a folder without a run may hold
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
 
@@ -55,6 +58,34 @@ def is_of_a_run(folder: Path) -> bool:
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(config, dict) and isinstance(config.get("script"), str)
+
+
+def note_written(folder: Path) -> None:
+    """Add to the folder's list what this process wrote there, with checksums, for a later `remove_written`."""
+    mine = [path for path in files.WRITTEN if path.parent == folder.absolute() and path.name not in KEPT]
+    found = {path.name: _checksum(path) for path in sorted(mine) if path.is_file()}
+    with contextlib.suppress(OSError):  # a list that is not written leaves files, no more
+        write_file(folder / LIST, json.dumps({**_listed(folder), **found}, indent=1).encode())
+
+
+def remove_written(folder: Path) -> None:
+    """Remove the tables and figures of a former run, as far as they are still as it wrote them."""
+    for name, checksum in _listed(folder).items():
+        path = folder / name
+        if Path(name).name == name and path.is_file() and not path.is_symlink() and _checksum(path) == checksum:
+            path.unlink()
+
+
+def _listed(folder: Path) -> dict[str, str]:
+    try:
+        found = json.loads(read_file(folder / LIST))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
+
+
+def _checksum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def _is_harmless(path: Path) -> bool:

@@ -5,10 +5,7 @@ no weight. The newest checkpoint is the one truth about a run: weights, tables, 
 """
 
 import json
-import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +26,7 @@ from common.run.guard import Guard
 from common.run.identity import differences, identity
 from common.run.numbers import first_non_finite
 from common.run.rng import rng_for
+from common.run.signals import StopSignals
 from common.run.tables import Tables
 
 CHECKPOINT_SECONDS = 60.0
@@ -68,12 +66,12 @@ class Run:
         self.record, self.rows, self.replace = self.tables.record, self.tables.rows, self.tables.replace
         self.tensors: dict[str, torch.Tensor] = {}
         self._identity = {"script": script, **identity(config)}
-        self._signal, self._changed, self._saved = 0, False, time.monotonic()
+        self._signals = StopSignals(self.say)
+        self._changed, self._saved = False, time.monotonic()
         self._trusted: Path | None = None
         self._history: list[dict[str, Any]] = []
         self._bar = tqdm(disable=True)
         self._in_step = False
-        self._former_handlers: dict[int, Any] = {}
 
     # Entering and leaving.
 
@@ -83,15 +81,14 @@ class Run:
             files.remove_leftovers(self.folder, self._checkpoint_folder)
             if self.config.fresh:
                 checkpoints.remove_all(self._checkpoint_folder)
+                folder.remove_written(self.folder)
             else:
                 self._restore()
             recipe = {"recipe": self.config.recipe} if hasattr(self.config, "recipe") else {}
             write_file(self.folder / "config.json", _json({"script": self.script, **recipe, **self._identity}))
             if self.continued:
-                self.tables.write(self.folder, self.say)
-            in_main = threading.current_thread() is threading.main_thread()  # elsewhere no handler can be set
-            for number in (signal.SIGINT, signal.SIGTERM) if in_main else ():
-                self._former_handlers[number] = signal.signal(number, self._on_signal)
+                self.tables.write(self.folder, self.say, tell=True)
+            self._signals.watch()
         except BaseException:
             self._lock.release()
             raise
@@ -106,8 +103,8 @@ class Run:
                 self.save()
                 self.stop_if_asked()  # a signal that came after the last step
         finally:
-            for number, handler in self._former_handlers.items():
-                signal.signal(number, handler)
+            self._signals.close()
+            folder.note_written(self.folder)
             self._lock.release()
 
     # What a script does with a run.
@@ -148,11 +145,11 @@ class Run:
 
     def stop_if_asked(self) -> None:
         """Between pieces of long work: save every minute; after SIGINT or SIGTERM save and exit with 130 or 143."""
-        if self._signal or time.monotonic() - self._saved > CHECKPOINT_SECONDS:
+        if self._signals.asked or time.monotonic() - self._saved > CHECKPOINT_SECONDS:
             self.save()
-        if self._signal:
+        if self._signals.asked:
             self.say(f"stopped at step {self.step:,}; the same command continues")
-            sys.exit(128 + self._signal)
+            sys.exit(128 + self._signals.asked)
 
     def keep(self, name: str, tensor: torch.Tensor) -> None:
         """Keep a small tensor with the run (drawn samples, say): it is in every checkpoint and in `tensors`."""
@@ -167,6 +164,7 @@ class Run:
         """
         if not (self._changed or self.tables.changed):
             return
+        self._signals.saving = True
         self.guard.check()
         self.tables.settle()
         made_by = self._note_environment()
@@ -185,12 +183,12 @@ class Run:
             raise TrainingFailed(f"step {self.step}: {bad} is not finite; the checkpoint before it is kept")
         self._checkpoint_folder.mkdir(exist_ok=True)
         self._trusted = checkpoints.save(self._checkpoint_folder, self.step, content, self._trusted)
-        self.tables.write(self.folder)
+        self.tables.write(self.folder, self.say)
         write_file(
             self.folder / "environment.json",
             _json({**made_by, "mixed": len(self._history) > 1, "history": self._history}),
         )
-        self._changed = self.tables.changed = False
+        self._changed = self.tables.changed = self._signals.saving = False
         self._saved = time.monotonic()
 
     def say(self, line: str) -> None:
@@ -267,11 +265,6 @@ class Run:
             raise BadInput(
                 f"--out {self.folder}: holds a run with {other}; choose another --out, or --fresh to start over"
             )
-
-    def _on_signal(self, number: int, frame: Any) -> None:
-        if self._signal:
-            os._exit(128 + number)
-        self._signal = number
 
 
 def _json(content: dict[str, Any]) -> bytes:

@@ -55,20 +55,24 @@ class Tables(dict[str, list[Row]]):
             self.setdefault(table, []).append(row)
         self._waiting.clear()
 
-    def write(self, folder: Path, say: Callable[[str], None] | None = None) -> None:
-        """Write every table that is not on disk as it should be.
+    def write(self, folder: Path, say: Callable[[str], None], tell: bool = False) -> None:
+        """Write every table that is not on disk as it should be; one that a program has locked waits for the next time.
 
         Args:
-            say: told of each such table.
+            say: prints a line.
+            tell: whether to say which tables were not as they should be.
         """
         for name, rows in self.items():
             path = folder / f"{name}.csv"
             content = pd.DataFrame(rows).to_csv(index=False, float_format="%.7g").encode()
             if path.is_file() and path.read_bytes() == content:
                 continue
-            if say:
+            if tell:
                 say(f"warning: {path} is missing or not that of the checkpoint; it is written again")
-            write_file(path, content)
+            try:
+                write_file(path, content)
+            except PermissionError as fault:  # on Windows where a spreadsheet has it open
+                say(f"warning: {path}: {fault.strerror}; close what has it open, it is written at the next save")
 
 
 def _plain(value: Any) -> Any:

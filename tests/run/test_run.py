@@ -16,7 +16,7 @@ import torch
 import toy_script
 from toy_script import PER_EPOCH, Config
 
-from common.run import Run, checkpoints, rng_for, run
+from common.run import Run, checkpoints, files, rng_for, run
 from common.run.cli import BadInput, TrainingFailed
 
 TOY = "tests/toy_script.py"
@@ -419,3 +419,46 @@ def test_a_finished_run_started_by_other_code_stays_as_it_is(tmp_path, monkeypat
     toy_script.main(Config(out=tmp_path))
     assert contents(tmp_path) == before
     assert "warning" not in capsys.readouterr().out
+
+
+# What a run leaves to the next one, and to programs that have its tables open.
+
+
+def test_fresh_removes_what_the_former_run_wrote_and_nothing_else(tmp_path):
+    toy_script.main(Config(out=tmp_path))
+    for name in ("picture.png", "changed.png"):
+        files.write_file(tmp_path / name, b"of the run")
+    with Run(Config(out=tmp_path), "toy_script"):
+        pass  # the next time that it is open, it notes its pictures
+    (tmp_path / "changed.png").write_bytes(b"by the user")
+    (tmp_path / "notes.txt").write_text("of the user")
+    (tmp_path / "metrics (copy).csv").write_text("of the user")
+    toy_script.main(Config(out=tmp_path, epochs=1, fresh=True))
+    assert not (tmp_path / "picture.png").exists()
+    assert (tmp_path / "changed.png").read_bytes() == b"by the user"
+    assert {"notes.txt", "metrics (copy).csv"} <= {path.name for path in tmp_path.iterdir()}
+    assert len(pd.read_csv(tmp_path / "metrics.csv")) == 1
+
+
+@pytest.mark.parametrize("forged", ['{"../precious.txt": "x"}', '["precious.txt"]', "{", '{"a": {"b": 1}}'])
+def test_a_forged_list_of_files_removes_nothing_outside(tmp_path, forged):
+    (tmp_path / "precious.txt").write_text("x")
+    toy_script.main(Config(out=tmp_path / "run"))
+    (tmp_path / "run" / ".written.json").write_text(forged)
+    toy_script.main(Config(out=tmp_path / "run", fresh=True))
+    assert (tmp_path / "precious.txt").read_text() == "x"
+
+
+def test_a_table_that_another_program_has_open_is_written_at_the_next_save(tmp_path, monkeypatch, capsys):
+    replace_file, refused = os.replace, []
+
+    def locked(source, target):
+        if str(target).endswith("metrics.csv") and len(refused) < 2:
+            refused.append(target)
+            raise PermissionError(13, "Permission denied", str(target))
+        replace_file(source, target)
+
+    monkeypatch.setattr(os, "replace", locked)
+    toy_script.main(Config(out=tmp_path))
+    assert capsys.readouterr().out.count("metrics.csv: Permission denied; close what has it open") == 2
+    assert len(pd.read_csv(tmp_path / "metrics.csv")) == 3
