@@ -251,7 +251,7 @@ def main(config: Config, data: results.Data | None = None) -> None:
             benchmark.measure(run, vae, *data, config)
         results.measure_quality(run, vae)
         results.draw_figures(run, vae, data.test)
-        run.say("\n" + results.summary(run.rows("accuracy"), run.folder))
+        run.say("\n" + results.summary(run))
 
 
 if __name__ == "__main__":

@@ -190,6 +190,7 @@ def main(config: Config, data: results.Data | None = None) -> None:
         train(run, players, average, slow, data)
         results.write_results(run, generator, average, data)
         figures.dcgan_curves(run.rows("losses"), run.rows("metrics"), run.folder / "loss_curves.png")
+        run.say("\n" + results.summary(run))
 
 
 if __name__ == "__main__":

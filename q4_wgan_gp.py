@@ -169,6 +169,7 @@ def main(config: Config, data: results.Data | None = None) -> None:
         train(run, players, average, data)
         results.write_results(run, generator, average, data)
         figures.wgan_curves(run.rows("losses"), run.rows("metrics"), run.folder / "loss_curves.png")
+        run.say("\n" + results.summary(run))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from common.run import Run, rng_for
 from common.run.cli import BadInput
 from common.run.files import read_file, write_file
 from common.run.graphs import adam
+from common.run.reference import beside, read_reference
 
 GRID, HELD_OUT, STORED = 100, 4000, 10_000
 
@@ -121,6 +122,7 @@ def measure_quality(run: Run, epoch: int, generator: Generator, average: MovingA
     noises = [noise_for(run, f"quality {i}", n) for i in range(distances.SEEDS)]
     for weights, network in (("raw", generator), ("averaged", average.network)):
         began = time.monotonic()
+        run.say(f"measuring {distances.SEEDS} x {n:,} images of the {weights} weights")
         against = "validation" if run.config.selection else "test"
         sets = [distances.score(draw(network, noise), run.device, against) for noise in noises]
         found = distances.with_spread(sets)
@@ -141,8 +143,10 @@ def compare_with_training_images(run: Run, samples: torch.Tensor) -> None:
 
 
 def write_results(run: Run, generator: Generator, average: MovingAverage, data: Data) -> None:
-    """Write `generator.pt`, `samples.npz` and every figure that both scripts share."""
+    """Write `generator.pt`, `samples.npz` and every figure that both scripts share, and say where to look."""
     config, folder = run.config, run.folder
+    if not run.trained:
+        run.say(f"{folder} holds this run, finished; its figures are drawn again")
     stored = {
         "shape": generator.shape,
         "raw": generator.state_dict(),
@@ -157,6 +161,7 @@ def write_results(run: Run, generator: Generator, average: MovingAverage, data: 
         if config.epochs not in list(run.rows("quality").get("epoch", [])):
             measure_quality(run, config.epochs, generator, average)  # it was trained with --quality-samples 0
         if not config.selection:
+            run.say("comparing samples with the training images")
             compare_with_training_images(run, samples)
         quality_figures.quality(run.rows("quality"), folder / "quality.png")
 
@@ -173,6 +178,22 @@ def write_results(run: Run, generator: Generator, average: MovingAverage, data: 
         folder / "interpolation.png",
         "Rows: paths between two latent points",
     )
+
+
+def summary(run: Run) -> str:
+    """The sample quality after the last epoch, beside the reference runs', and which files to open first."""
+    rows = run.rows("quality")
+    lines = []
+    if len(rows):
+        rows = rows[rows["epoch"] == run.config.epochs]
+        shown = ["weights", "frechet", "frechet_std", "precision", "recall"]
+        lines += [f"after epoch {run.config.epochs}:", rows[shown].to_string(index=False, float_format="{:.4g}".format)]
+        reference = read_reference(run.identity, "distances.csv", "q4_seeds")
+        if len(reference):
+            reference = reference[reference["setting"] == run.script.removeprefix("q4_")]
+        lines += ["", beside(rows, reference, ["epoch", "weights"], "frechet", "frechet_std")]
+    lines += [f"{run.folder}: open first progress.gif, loss_curves.png, fake_epoch_{run.config.epochs:02d}.png"]
+    return "\n".join(lines)
 
 
 def _kept(run: Run, epoch: int) -> torch.Tensor:

@@ -12,6 +12,7 @@ from common.lines import figures
 from common.lines.networks import LOSSES
 from common.lines.tables import MESHES, Rows, numpy_rng, pieces
 from common.run import Run
+from common.run.reference import beside, read_reference
 
 
 def answers(config: Any, run: Run) -> Rows:
@@ -92,6 +93,9 @@ def say_answers(config: Any, run: Run) -> None:
             f"({row['question']})  {row['theta']:<5g}  {row['divergence']:<14}  {row['exact']:<7.4g}"
             f"  {row['estimate']:7.4f} ± {row['std']:.4f}  {row['error']:+8.4f}  {row['estimator']}"
         )
+    key = ["question", "theta", "divergence", "estimator"]
+    reference = read_reference(run.identity, "answers.csv")
+    run.say("\n" + beside(run.rows("answers"), reference, key, "estimate", "std"))
     rows = {row["quantity"]: row for row in run.tables["conclusions"]}
     found = {quantity: f"{row['mean']:.3g} ± {row['std']:.1g}" for quantity, row in rows.items()}
     growth, js, js_far = found["kl growth"], found["js at 0.1"], found["js at 1"]

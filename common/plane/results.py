@@ -15,6 +15,7 @@ from common.plane import figures, measures
 from common.plane.targets import TARGETS
 from common.run import Run, rng_for
 from common.run.files import write_file
+from common.run.reference import beside, read_reference
 
 FLOOR_DRAWS = 10
 SHOWN = 400  # samples and arrows in a picture
@@ -239,12 +240,17 @@ def discussion(config: Any, table: pd.DataFrame) -> list[str]:
 
 def report(run: Run, config: Any, players: Players) -> None:
     """Draw every figure, write `answers.csv` and say what was found and where it lies."""
+    if not run.trained:
+        run.say(f"{run.folder} holds this run, finished")
     run.say("drawing figures and training.html")
     draw(run, config, players.average)
     table = answers(run.rows("metrics"), run.rows("floors"))
     write_file(run.folder / "answers.csv", table.to_csv(float_format="%.5g").encode())
     for line in discussion(config, table):
         run.say(line)
+    headline = table.loc[[name for name in table.index if name.removesuffix(AVERAGED) in DISTANCES]].reset_index()
+    reference = read_reference(run.identity, "answers.csv")
+    run.say("\n" + beside(headline, reference, ["measure"], "last_tenth", "last_tenth_std"))
     run.say(f"in {run.folder}: open training.html first, then answers.csv and divergences.png")
 
 

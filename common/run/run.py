@@ -42,6 +42,7 @@ class Run:
         state: named objects with `state_dict` and `load_state_dict` (networks, optimizers), restored on entering.
 
     Attributes:
+        identity: the script and the settings that decide the result.
         folder: where everything is written.
         device: the torch device.
         guard: takes optimizers' steps, or stops the run where numbers are not finite.
@@ -50,6 +51,7 @@ class Run:
         tensors: small tensors to keep with the run (drawn samples, say), on the processor, restored on entering.
         seconds: time spent in `steps` by all processes of this run [s].
         continued: whether a checkpoint was loaded.
+        trained: whether this process did any step.
 
     Raises:
         BadInput: the folder cannot be used, holds another configuration, is in use, or has no valid checkpoint left.
@@ -61,11 +63,12 @@ class Run:
         self.device = resolve_device(config.device)
         configure(self.device, getattr(config, "precision", "float32"))
         self.guard = Guard(self.device)
-        self.step, self.seconds, self.continued = 0, 0.0, False
+        self.step, self.seconds = 0, 0.0
+        self.continued = self.trained = False
         self.tables = Tables()
         self.record, self.rows, self.replace = self.tables.record, self.tables.rows, self.tables.replace
         self.tensors: dict[str, torch.Tensor] = {}
-        self._identity = {"script": script, **identity(config)}
+        self.identity = {"script": script, **identity(config)}
         self._signals = StopSignals(self.say)
         self._changed, self._saved = False, time.monotonic()
         self._trusted: Path | None = None
@@ -85,7 +88,7 @@ class Run:
             else:
                 self._restore()
             recipe = {"recipe": self.config.recipe} if hasattr(self.config, "recipe") else {}
-            write_file(self.folder / "config.json", _json({"script": self.script, **recipe, **self._identity}))
+            write_file(self.folder / "config.json", _json({"script": self.script, **recipe, **self.identity}))
             if self.continued:
                 self.tables.write(self.folder, self.say, tell=True)
             self._signals.watch()
@@ -128,7 +131,7 @@ class Run:
             if self.step % CHECK_STEPS == 0:
                 self.guard.check()  # waits for the device, which is time of training
             self.seconds += time.monotonic() - start
-            self._changed = True
+            self._changed = self.trained = True
             self._bar.update()
             if self.step % per_epoch == 0:
                 self.save()
@@ -170,7 +173,7 @@ class Run:
         made_by = self._note_environment()
         content = {
             "script": self.script,
-            "config": {name: value for name, value in self._identity.items() if name != "script"},
+            "config": {name: value for name, value in self.identity.items() if name != "script"},
             "step": self.step,
             "seconds": self.seconds,
             "threads": torch.get_num_threads(),
@@ -219,7 +222,7 @@ class Run:
         for path in reversed(found):
             try:
                 content = checkpoints.load(path)
-                if other := differences({"script": content["script"], **content["config"]}, self._identity):
+                if other := differences({"script": content["script"], **content["config"]}, self.identity):
                     raise ValueError(f"it is of another run: {other}")
                 for name, part in self.state.items():
                     checkpoints.require_fit(part, content["state"][name], name)
@@ -261,7 +264,7 @@ class Run:
         except (OSError, ValueError, RecursionError):
             self.say(f"warning: {path} is not readable; it is written again from this command")
             return
-        if other := differences(found, self._identity):
+        if other := differences(found, self.identity):
             raise BadInput(
                 f"--out {self.folder}: holds a run with {other}; choose another --out, or --fresh to start over"
             )

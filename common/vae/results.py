@@ -3,16 +3,15 @@
 import threading
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import pandas as pd
 import torch
 
 from common import figures
 from common.data import CLASSES, Split, to_uint8
 from common.quality import distances
 from common.run import Run
+from common.run.reference import beside, read_reference
 from common.vae import figures as vae_figures
 from common.vae.features import posterior_means, prepare, project
 from common.vae.network import VAE
@@ -107,9 +106,11 @@ def draw_figures(run: Run, vae: VAE, test: Split) -> None:
     vae_figures.latents(points, labels, CLASSES, config.projection, folder / "latents.png")
 
 
-def summary(table: pd.DataFrame, folder: Path) -> str:
-    """The table of accuracies beside the reference, and which files to open first."""
+def summary(run: Run) -> str:
+    """The table of accuracies beside the assignment's and the reference run's, and which files to open first."""
+    table = run.rows("accuracy")
     lines = [table.drop(columns="std").to_string(index=False, float_format="{:.4f}".format, na_rep="-")]
     lines += ["", "ci95: half of the 95 % confidence interval of the mean over n random labelled subsets"]
-    lines += [f"{folder}: look first at accuracy.png, latents.png and reconstructions.png"]
+    lines += ["", beside(table, read_reference(run.identity, "accuracy.csv"), ["method", "size"], "mean", "std")]
+    lines += [f"{run.folder}: look first at accuracy.png, latents.png and reconstructions.png"]
     return "\n".join(lines)

@@ -57,4 +57,4 @@ def test_committed_configurations_are_those_of_today_under_their_former_names(mo
             recipe = "papers" if "paper" in path.parent.name else "ours"
             changes = {"seed": found["seed"], "precision": found["precision"]}
             run = Run(configured(module.Config, module.RECIPES, recipe=recipe, **changes), module.__name__)
-            assert recipe == "papers" or differences(found, run._identity) == ""
+            assert recipe == "papers" or differences(found, run.identity) == ""

@@ -311,7 +311,9 @@ def test_a_second_run_draws_again_and_trains_no_more(finished, capsys):
     main(parse(Config, "", list(map(str, flags))))
     told = capsys.readouterr()
     assert told.err == ""
-    assert printed.endswith(told.out)  # all but what training said
+    first, rest = told.out.split("\n", 1)
+    assert first.endswith("holds this run, finished")
+    assert printed.endswith(rest)  # all but what training said
     assert {name: (folder / name).read_bytes() for name in before} == before
     assert {path: path.stat().st_mtime_ns for path in listing(folder / "checkpoints")} == checkpoints
 
