@@ -17,6 +17,11 @@ FORMER_NAMES |= {"width": "generator_width", "depth": "generator_depth"}  # of q
 NEUTRAL |= {"discriminator_width": 64, "discriminator_depth": 3, "average_decay": 0.998, "comparison_seeds": 10}
 
 
+# Why a run of another length is another run.
+WHOLE = "its learning rates follow a schedule over the whole run, so a run can be neither lengthened nor cut"
+LENGTHS = {"epochs": WHOLE, "iterations": WHOLE}
+
+
 def identity(config: Any) -> dict[str, Any]:
     """The settings that decide a run's result, as JSON knows them."""
     settings = {name: value for name, value in asdict(config).items() if name not in NOT_IDENTITY}
@@ -40,7 +45,8 @@ def differences(found: dict[str, Any], mine: dict[str, Any]) -> str:
     """Every setting in which a found configuration differs from this run's, as text; empty if none does."""
     missing, found = object(), under_todays_names(found, mine)
     names = [name for name in {**found, **mine} if found.get(name, missing) != mine.get(name, missing)]
-    return ", ".join(f"{name} {_text(found.get(name, '-'))} (now {_text(mine.get(name, '-'))})" for name in names)
+    said = ", ".join(f"{name} {_text(found.get(name, '-'))} (now {_text(mine.get(name, '-'))})" for name in names)
+    return said + "".join(f" ({LENGTHS[name]})" for name in names if name in LENGTHS)
 
 
 def _text(value: Any) -> str:

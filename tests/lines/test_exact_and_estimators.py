@@ -158,11 +158,18 @@ def test_it_is_a_metric_on_samples(seed):
     assert w1(first, third, b) <= w1(first, second, a) + w1(second, third, b - a)
 
 
-def test_a_million_points_take_less_than_a_second():
+def test_a_million_points_take_little_longer_than_to_sort_them():
+    """A ratio, the best of several, since machines are of all speeds and busy."""
     y = np.random.default_rng(0).random((2, 1_000_000))
-    start = time.perf_counter()
-    assert estimators.matched_wasserstein(*y, 0.5) == pytest.approx(0.5, abs=1e-5)
-    assert time.perf_counter() - start < 1
+    sorting, matching = [], []
+    for _ in range(5):
+        start = time.perf_counter()
+        np.sort(y)
+        sorted_at = time.perf_counter()
+        assert estimators.matched_wasserstein(*y, 0.5) == pytest.approx(0.5, abs=1e-5)
+        sorting.append(sorted_at - start)
+        matching.append(time.perf_counter() - sorted_at)
+    assert min(matching) < 4 * min(sorting)
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,15 @@ import pytest
 from common.run.identity import differences, identity, under_todays_names
 
 ROOT = Path(__file__).resolve().parents[2]
-# But for those at the papers' settings, whose code had fewer settings.
-RUNS = [path for path in sorted(ROOT.glob("outputs/reference/**/config.json")) if "paper" not in path.parent.name]
+RUNS = sorted(ROOT.glob("outputs/reference/**/config.json"))
 
 
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.parent.name)
 def test_every_setting_of_today_has_its_value_in_a_run_of_former_code(path):
     """A new setting needs a neutral value in `NEUTRAL`, and a new name its former one, or no former run goes on."""
     found = json.loads(path.read_text())
+    if None in found.values() or "paper" in path.parent.name:
+        pytest.skip("its code filled settings in from a preset, which its configuration lacks")
     config_class = importlib.import_module(found["script"]).Config
     today = identity(config_class())
     known = under_todays_names(found, ["script", *today])
