@@ -31,7 +31,7 @@ TEST_FILES = ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
 def raw_copy(tmp_path):
     """A folder with the two test archives."""
     for name in TEST_FILES:
-        shutil.copy(RAW / name, tmp_path / name)
+        shutil.copyfile(RAW / name, tmp_path / name)  # without the rights of a read-only checkout
     return tmp_path
 
 

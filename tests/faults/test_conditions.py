@@ -4,10 +4,11 @@ import os
 import subprocess
 import sys
 import tarfile
+from pathlib import Path
 
 import pytest
-from conftest import ROOT
 
+ROOT = Path(__file__).resolve().parents[2]
 NOBODY = 65534
 PARTS = ("tests/run", "tests/quality", "tests/gan", "tests/documents", "tests/test_data.py", "tests/test_house.py")
 
