@@ -17,9 +17,7 @@ FORMER_NAMES |= {"width": "generator_width", "depth": "generator_depth"}  # of q
 NEUTRAL |= {"discriminator_width": 64, "discriminator_depth": 3, "average_decay": 0.998, "comparison_seeds": 10}
 
 
-# Why a run of another length is another run.
-WHOLE = "its learning rates follow a schedule over the whole run, so a run can be neither lengthened nor cut"
-LENGTHS = {"epochs": WHOLE, "iterations": WHOLE}
+LENGTHS = ("epochs", "iterations")
 
 
 def identity(config: Any) -> dict[str, Any]:
@@ -46,7 +44,9 @@ def differences(found: dict[str, Any], mine: dict[str, Any]) -> str:
     missing, found = object(), under_todays_names(found, mine)
     names = [name for name in {**found, **mine} if found.get(name, missing) != mine.get(name, missing)]
     said = ", ".join(f"{name} {_text(found.get(name, '-'))} (now {_text(mine.get(name, '-'))})" for name in names)
-    return said + "".join(f" ({LENGTHS[name]})" for name in names if name in LENGTHS)
+    if any(name in LENGTHS for name in names):
+        said += "; a run cannot be lengthened or cut, as its schedule of learning rates spans the whole of it"
+    return said
 
 
 def _text(value: Any) -> str:

@@ -119,7 +119,10 @@ def test_fresh_starts_over(tmp_path):
 def test_another_configuration_is_refused_naming_every_field_that_differs(tmp_path):
     toy_script.main(Config(out=tmp_path))
     before = contents(tmp_path)
-    with pytest.raises(BadInput, match=r"epochs 3 \(now 4\), lr 0.1 \(now 0.2\); choose another --out, or --fresh"):
+    with pytest.raises(
+        BadInput,
+        match=r"epochs 3 \(now 4\), lr 0.1 \(now 0.2\); a run cannot be lengthened .*; choose another --out, or --f",
+    ):
         toy_script.main(Config(out=tmp_path, epochs=4, lr=0.2))
     assert contents(tmp_path) == before
 
