@@ -5,7 +5,8 @@ Anybody's generator of 28 x 28 grey images can be put on the same scale; README.
     python evaluate.py outputs/q4_wgan_gp
     python evaluate.py images.npz --extractor inception
 
-Prints every metric against the 10,000 test images; writes nothing but the table that --csv names.
+Prints every metric against the 10,000 test images and the fraction of images that are copies of training images;
+writes nothing but the table that --csv names.
 """
 
 import os
@@ -20,7 +21,7 @@ import torch
 from PIL import Image
 
 from common.gan.results import draw, load_generator
-from common.quality import distances
+from common.quality import copies, distances
 from common.run import rng_for
 from common.run.cli import BadInput, launch, require_range
 from common.run.files import write_file
@@ -152,6 +153,9 @@ def main(config: Config) -> None:
         if not name.endswith("_std"):
             spread = found.get(f"{name}_std", float("nan"))
             print(f"{name:>18} {value:9.4f}" + (f" ± {spread:.4f}" if spread == spread else ""))
+    called = copies.training_images().find(torch.cat(sets)).copied.double().mean()
+    print(f"copies of training images {called:.4f} (false alarms on test images {copies.false_alarms():.4f})")
+    found["copies_of_training_images"] = float(called)
     if table:
         write_file(table, pd.DataFrame([found]).to_csv(index=False, float_format="%.7g").encode())
 

@@ -8,8 +8,8 @@ the discriminator's inner layers, binary cross-entropy on logits, and the genera
     python q4_dcgan.py --recipe papers --out outputs/q4_dcgan_papers
 
 Writes to --out: losses.csv (a row per discriminator iteration), metrics.csv (a row per epoch), loss_curves.png,
-real.png, fake_epoch_*.png, progress.png, progress.gif, interpolation.png, quality.csv, quality.png, memorisation.csv,
-memorisation.png, generator.pt, samples.npz, config.json, environment.json and checkpoints/.
+real.png, fake_epoch_*.png, progress.png, progress.gif, interpolation.png, quality.csv, quality.png, copies.csv,
+copies.png, generator.pt, samples.npz, config.json, environment.json and checkpoints/.
 """
 
 import copy

@@ -8,8 +8,8 @@ a penalty on its gradient's norm between real and fake images; after some critic
     python q4_wgan_gp.py --recipe papers --out outputs/q4_wgan_gp_papers
 
 Writes to --out: losses.csv (a row per generator iteration), metrics.csv (a row per epoch), loss_curves.png, real.png,
-fake_epoch_*.png, progress.png, progress.gif, interpolation.png, quality.csv, quality.png, memorisation.csv,
-memorisation.png, generator.pt, samples.npz, config.json, environment.json and checkpoints/.
+fake_epoch_*.png, progress.png, progress.gif, interpolation.png, quality.csv, quality.png, copies.csv,
+copies.png, generator.pt, samples.npz, config.json, environment.json and checkpoints/.
 """
 
 from dataclasses import dataclass

@@ -15,7 +15,7 @@ from common.gan import figures as gan_figures
 from common.gan import recipes
 from common.gan.averages import MovingAverage
 from common.gan.networks import Critic, Generator, prepare
-from common.quality import classifier, distances
+from common.quality import copies, distances
 from common.quality import figures as quality_figures
 from common.run import Run, rng_for
 from common.run.cli import BadInput
@@ -131,15 +131,16 @@ def measure_quality(run: Run, epoch: int, generator: Generator, average: MovingA
 
 
 def compare_with_training_images(run: Run, samples: torch.Tensor) -> None:
-    """`memorisation.csv` and `.png`: how near samples are to training images, beside how near test images are."""
-    device, path = str(run.device), run.folder / "memorisation.png"
-    train = classifier.reference("train", device).features
-    of_samples, closest = (x.cpu() for x in distances.nearest(classifier.embed(samples, device).features, train))
-    of_test = distances.nearest(classifier.reference("test", device).features, train)[0].cpu()
-    run.replace("memorisation", distances.memorisation(of_samples, of_test))
-    images = load_fashion_mnist("train").images[closest[:10]]
-    named = {"samples": of_samples.numpy(), "test images": of_test.numpy()}
-    quality_figures.memorisation(to_unit_range(samples[:10]), to_unit_range(images), named, path)
+    """`copies.csv` and `.png`: the fraction of samples that are called copies, beside that of the test images."""
+    sources = copies.training_images()
+    found = {"samples": sources.find(samples, run.stop_if_asked)}
+    found["test images"] = sources.find(load_fashion_mnist("test").images, run.stop_if_asked)
+    run.replace("copies", copies.table(found))
+    likest = found["samples"].ratio.argsort()[:10]
+    shown = samples[likest], load_fashion_mnist("train").images[found["samples"].nearest[likest]]
+    ratios = {name: f.ratio.numpy() for name, f in found.items()}
+    path = run.folder / "copies.png"
+    quality_figures.copies(to_unit_range(shown[0]), to_unit_range(shown[1]), ratios, copies.THRESHOLD, path)
 
 
 def write_results(run: Run, generator: Generator, average: MovingAverage, data: Data) -> None:

@@ -133,34 +133,6 @@ def with_spread(rows: list[dict[str, float]]) -> dict[str, float]:
     return {**table.mean().to_dict(), **table.drop(columns=shares, errors="ignore").std().add_suffix("_std").to_dict()}
 
 
-def nearest(queries: torch.Tensor, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Distance to the nearest of the points [M, d] for each query [N, d], and its index; each [N]."""
-    found = [torch.cdist(chunk.float(), points.float()).min(1) for chunk in queries.split(1000)]
-    return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
-
-
-def memorisation(samples: torch.Tensor, test: torch.Tensor) -> pd.DataFrame:
-    """Distances to the nearest training image, of samples and of test images, summed up in a row for each.
-
-    Args:
-        samples, test: distances from `nearest`, [N] and [M].
-
-    Returns:
-        images, mean, median, and the share that is nearer than the nearest 1 % of the test images are.
-    """
-    near = torch.quantile(test, 0.01)
-    rows = {"samples": samples, "test images": test}
-    return pd.DataFrame(
-        {
-            "images": name,
-            "mean": float(d.mean()),
-            "median": float(d.median()),
-            "share_near": float((d < near).float().mean()),
-        }
-        for name, d in rows.items()
-    )
-
-
 @functools.cache
 def _torch_fidelity():
     """torch-fidelity, imported after torchvision has been made importable."""

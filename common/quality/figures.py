@@ -57,27 +57,32 @@ def _frechet_axis(axis: Axes) -> None:
     axis.yaxis.set_minor_formatter("")
 
 
-def memorisation(samples: torch.Tensor, neighbours: torch.Tensor, distances: dict[str, np.ndarray], path: Path) -> None:
-    """Ten samples above their nearest training images, and the distances to the nearest training image.
+def copies(
+    samples: torch.Tensor, nearest: torch.Tensor, ratios: dict[str, np.ndarray], threshold: float, path: Path
+) -> None:
+    """The ten samples that are likest to a training image above that image, and the ratios of all.
 
     Args:
-        samples, neighbours: [10, 1, 28, 28] in [0, 1].
-        distances: of each sample and each test image to its nearest training image, in feature space.
+        samples, nearest: [10, 1, 28, 28] in [0, 1].
+        ratios: of samples and of test images, as `common/quality/copies.py` computes them.
     """
     figure, axes = plt.subplots(2, 1, figsize=(8, 5.2), height_ratios=(2, 3))
-    axes[0].imshow(tile(torch.cat([samples, neighbours]), 10), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes[0].imshow(tile(torch.cat([samples, nearest]), 10), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes[0].set_yticks([14, 44], ["sample", "nearest\ntraining image"])
     axes[0].set_xticks([])
     axes[0].tick_params(length=0)
     axes[0].grid(visible=False)
     axes[0].spines[:].set_visible(False)
-    axes[0].set_title("Samples and their nearest training images in feature space")
-    bins = np.linspace(0, np.quantile(np.concatenate(list(distances.values())), 0.995), 60)
-    for (name, values), color in zip(distances.items(), (BLUE, GREY), strict=True):
-        axes[1].hist(values, bins, color=color, alpha=0.6, label=f"{name} (median {np.median(values):.3g})")
-    axes[1].set(xlabel="distance to the nearest training image [feature units]", ylabel="images")
-    axes[1].set_title("A generator that copies would pile up near 0")
-    axes[1].legend()
+    axes[0].set_title("The ten samples that are likest to a training image")
+    bins = np.linspace(0, 1, 61)
+    for (name, values), color in zip(ratios.items(), (BLUE, GREY), strict=True):
+        weights = np.full(len(values), 100 / len(values))
+        label = f"{name}: {100 * (values < threshold).mean():.2f} % below the threshold"
+        axes[1].hist(values, bins, weights=weights, color=color, alpha=0.6, label=label)
+    axes[1].axvline(threshold, color=RED, lw=1.2, label=f"threshold {threshold:g}: smaller is called a copy")
+    axes[1].set(xlabel="distance to the nearest / to the fifth nearest training image", ylabel="% of the images")
+    axes[1].set(xlim=(0, 1), title="Copies have small ratios")
+    axes[1].legend(loc="upper left")
     save(figure, path)
 
 

@@ -19,7 +19,7 @@ from common.figures import tile
 from common.gan import figures as gan_figures
 from common.gan import results
 from common.gan.networks import Critic, Generator
-from common.quality import classifier, distances
+from common.quality import classifier, copies, distances
 from common.quality import figures as quality_figures
 from common.run import Guard, checkpoints, run
 from common.run.cli import BadInput
@@ -53,6 +53,7 @@ def small_reference(monkeypatch, small_data):
     """Samples are scored and compared against few images."""
     few = functools.cache(lambda split, device="cpu": classifier.embed(small_data(split).images))
     monkeypatch.setattr(classifier, "reference", few)
+    monkeypatch.setattr(copies, "training_images", functools.cache(lambda: copies.Sources(small_data("train").images)))
 
 
 def tiny(module, out, **changes):
@@ -139,7 +140,7 @@ def test_measured_run_that_is_resumed_equals_an_unbroken_one(module, small_refer
             module.main(config)
     module.main(config)
     assert same(newest(tmp_path / "a"), newest(tmp_path / "b"))
-    for name in ("quality.png", "memorisation.png"):
+    for name in ("quality.png", "copies.png"):
         assert (tmp_path / "b" / name).stat().st_size > 0
     one, other = (pd.read_csv(tmp_path / name / "quality.csv") for name in "ab")
     assert one[["epoch", "weights"]].values.tolist() == [[e, w] for e in (1, 2) for w in ("raw", "averaged")]
@@ -193,17 +194,16 @@ def test_the_end_is_measured_also_where_no_grid_is_drawn_and_where_training_meas
 
 def test_copies_of_training_images_are_found_and_shown_beside_them(module, small_reference, tmp_path, monkeypatch):
     shown = {}
-    names = ("samples", "neighbours", "distances", "path")
-    monkeypatch.setattr(quality_figures, "memorisation", lambda *given: shown.update(zip(names, given, strict=True)))
+    names = ("samples", "nearest", "ratios", "threshold", "path")
+    monkeypatch.setattr(quality_figures, "copies", lambda *given: shown.update(zip(names, given, strict=True)))
     training, held_out = (results.load_fashion_mnist(split).images for split in ("train", "test"))
     with run.Run(tiny(module, tmp_path), "test") as opened:
         results.compare_with_training_images(opened, training[30:80])
-        rows = opened.rows("memorisation").set_index("images")
-    assert shown["samples"].equal(shown["neighbours"])
-    assert shown["samples"].equal(training[30:40] / 255)
-    assert (len(shown["distances"]["samples"]), len(shown["distances"]["test images"])) == (50, len(held_out))
-    assert rows.loc["samples", "mean"] < 0.01 * rows.loc["test images", "mean"]
-    assert rows.loc["samples", "share_near"] == 1
+        rows = opened.rows("copies").set_index("images")
+    assert shown["samples"].equal(shown["nearest"])
+    assert len(shown["ratios"]["test images"]) == len(held_out) == rows.loc["test images", "n"]
+    assert (rows.loc["samples", "n"], rows.loc["samples", "called_copies"]) == (50, 1)
+    assert rows.loc["samples", "low"] < 1 == rows.loc["samples", "high"]
 
 
 @pytest.mark.parametrize("left_out", ["average", "generator_optimizer", "step"])
@@ -248,7 +248,7 @@ def test_selection_reads_no_test_image(module, tmp_path, monkeypatch, small_data
     module.main(tiny(module, tmp_path, quality_samples=20, selection=True))
     classifier.reference.cache_clear()
     assert set(asked) == {"fit", "validation"}
-    assert not (tmp_path / "memorisation.csv").exists()
+    assert not (tmp_path / "copies.csv").exists()
 
 
 def test_two_runs_with_one_seed_are_equal_and_with_two_seeds_differ(module, tmp_path):

@@ -72,21 +72,6 @@ def test_class_divergence_between_equal_shares_and_one_class():
     assert divergence(even[:5]) == pytest.approx(math.log(2))
 
 
-def test_nearest_finds_the_smallest_distance():
-    queries, points = normal(30, 5), normal(2000, 5, seed=1)
-    found, indices = distances.nearest(queries, points)
-    wanted = (queries[:, None] - points).norm(dim=2).min(1)
-    assert indices.equal(wanted.indices)
-    torch.testing.assert_close(found.double(), wanted.values, rtol=1e-3, atol=1e-3)
-
-
-def test_copies_of_training_images_are_seen_as_memorised():
-    test = torch.linspace(1, 3, 1000)
-    rows = distances.memorisation(torch.cat([torch.zeros(30), test[:70] + 1]), test).set_index("images")
-    assert rows.loc["samples", "share_near"] == pytest.approx(0.3)
-    assert rows.loc["test images", "share_near"] == pytest.approx(0.01)
-
-
 def test_committed_classifier_is_verified_and_knows_the_test_images(test_split, tmp_path):
     content = classifier.WEIGHTS.read_bytes()
     assert len(content) < 1.5e6

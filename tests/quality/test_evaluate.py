@@ -17,14 +17,16 @@ from PIL import Image
 import evaluate
 import yardstick
 from common.gan.networks import Generator
-from common.quality import classifier, distances
+from common.quality import classifier, copies, distances
 from common.run.cli import BadInput
 
 
 @pytest.fixture
-def quick(monkeypatch):
-    """Sets of 300 images instead of 10,000."""
+def quick(monkeypatch, small_data):
+    """Sets of 300 images instead of 10,000, and few that they may be copies of."""
     monkeypatch.setattr(distances, "N_SAMPLES", 300)
+    monkeypatch.setattr(copies, "training_images", lambda: copies.Sources(small_data("train").images))
+    monkeypatch.setattr(copies, "false_alarms", lambda: 0.004)
 
 
 def scored(capsys, tmp_path, path):
@@ -33,6 +35,9 @@ def scored(capsys, tmp_path, path):
     evaluate.main(evaluate.Config(path, csv=table))
     printed, row = capsys.readouterr().out, pd.read_csv(table).iloc[0]
     assert f"frechet {row['frechet']:9.4f}" in printed
+    share = row["copies_of_training_images"]
+    assert f"copies of training images {share:.4f} (false alarms on test images 0.0040)" in printed
+    assert 0 <= share <= 1
     return row
 
 
