@@ -77,9 +77,9 @@ def copies(
     bins = np.linspace(0, 1, 61)
     for (name, values), color in zip(ratios.items(), (BLUE, GREY), strict=True):
         weights = np.full(len(values), 100 / len(values))
-        label = f"{name}: {100 * (values < threshold).mean():.2f} % below the threshold"
+        label = f"{name}: {100 * (values < threshold).mean():.2f} % copies"
         axes[1].hist(values, bins, weights=weights, color=color, alpha=0.6, label=label)
-    axes[1].axvline(threshold, color=RED, lw=1.2, label=f"threshold {threshold:g}: smaller is called a copy")
+    axes[1].axvline(threshold, color=RED, lw=1.2, label=f"threshold {threshold:g}")
     axes[1].set(xlabel="distance to the nearest / to the fifth nearest training image", ylabel="% of the images")
     axes[1].set(xlim=(0, 1), title="Copies have small ratios")
     axes[1].legend(loc="upper left")
