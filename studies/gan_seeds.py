@@ -2,18 +2,19 @@
 
     python studies/gan_seeds.py --out outputs/my_seeds
     python studies/gan_seeds.py --settings dcgan dcgan_paper --seeds 0 1
+    python studies/gan_seeds.py --jobs 2
     python studies/gan_seeds.py --seeds
 
 Every run is one of `q4_dcgan.py` or `q4_wgan_gp.py` in a folder of its own; seed 0 of the defaults is the reference run
-of the script. The same command continues unfinished runs and reuses finished ones, and several processes may share the
-work, each with settings or seeds of its own. Checkpoints are not in git: a new clone trains everything, in an --out of
-its own, since the runs on record at the papers' settings are of earlier code, which had fewer flags.
+of the script. The same command continues unfinished runs and reuses finished ones; started several times, on any
+machines that share the disk, it shares the work. Checkpoints are not in git: a new clone trains everything, in an --out
+of its own, since the runs on record at the papers' settings are of earlier code, which had fewer flags.
 
-Writes to --out: distances.csv (for each setting, epoch and kind of weights the mean and the standard deviation over the
-runs that are there) and distances.png.
+Writes to --out: distances.csv (for each setting, epoch and kind of weights the mean, the standard deviation and the
+95 % interval over the runs that are there) and distances.png.
 """
 
-import io
+import itertools
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +26,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import q4_dcgan
 import q4_wgan_gp
+from common.collect import over_runs, read_table
 from common.quality import figures as quality_figures
-from common.run.cli import BadInput, configured, launch, require
-from common.run.files import read_file, write_file
+from common.run import queue
+from common.run.cli import BadInput, configured, launch, require, require_range
+from common.run.files import write_file
 
 Setting = Literal["dcgan", "dcgan_paper", "wgan_gp", "wgan_gp_paper"]
 SETTINGS: dict[str, tuple[Any, str]] = {  # script and recipe
@@ -53,8 +56,13 @@ class Config:
     """Passes over the 60,000 training images [epochs]."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     """Number format of the convolutions in training; bfloat16 is faster on accelerators and on processors with AMX."""
+    jobs: int = 1
+    """Runs at once on this machine, of one thread each where there are several."""
     out: Path = Path("outputs/q4_seeds")
     """Folder of the runs and of the table."""
+
+    def __post_init__(self) -> None:
+        require_range("--jobs", self.jobs, 1, 1024, "a whole number")
 
 
 def tables_of(name: str, folder: Path) -> list[Path]:
@@ -64,21 +72,19 @@ def tables_of(name: str, folder: Path) -> list[Path]:
     return [path for path in (*reference, *sorted(folder.glob(f"{name}_[0-9]*/quality.csv"))) if path.exists()]
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """The `quality.csv` of a run.
-
-    Raises:
-        BadInput: the file is none.
-    """
-    try:
-        table = pd.read_csv(io.BytesIO(read_file(path)))
-        table[MEASURED] = table[MEASURED].astype(float)
-        return table.astype({"epoch": int, "weights": str})
-    except OSError as fault:
-        raise BadInput(f"{path}: {fault.strerror or fault}; mend that, or move the run out of the folder") from None
-    except (ValueError, KeyError, TypeError) as fault:  # what pandas raises for other files, among them UnicodeError
-        reason = " ".join(str(fault).split())[:80]
-        raise BadInput(f"{path}: no table of a run ({reason}); start its run again, which writes it anew") from None
+def tasks(config: Config) -> list[queue.Task]:
+    """Every run of the study but the reference runs, seed after seed."""
+    found = []
+    for seed, name in itertools.product(config.seeds, config.settings):
+        script, recipe = SETTINGS[name]
+        if recipe == "papers" or seed:
+            settings: dict[str, Any] = {"epochs": config.epochs, "precision": config.precision, "seed": seed}
+            settings["sample_epochs"] = tuple(epoch for epoch in EPOCHS if epoch <= config.epochs)
+            settings["out"] = config.out / f"{name}_{seed}"
+            one = configured(script.Config, script.RECIPES, recipe=recipe, **settings)
+            found.append(queue.task(script.__name__, one, script.RECIPES))
+    queue.require_folders_of_their_own(found)
+    return found
 
 
 def require_own(path: Path) -> None:
@@ -88,29 +94,21 @@ def require_own(path: Path) -> None:
 
 
 def distances(tables: dict[str, list[pd.DataFrame]]) -> pd.DataFrame:
-    """Mean and standard deviation over runs for each setting, epoch and kind of weights; a single run has no deviation.
+    """Means, standard deviations and intervals over runs for each setting, epoch and kind of weights.
 
     Args:
         tables: for each setting the `quality.csv` of its runs.
     """
     rows = pd.concat([table.assign(setting=name) for name, runs in tables.items() for table in runs])
-    grouped = rows.groupby(["setting", "epoch", "weights"])
-    means, deviations = grouped[MEASURED].mean(), grouped[MEASURED].std().add_suffix("_std")
-    return pd.concat([grouped.size().rename("runs"), means, deviations], axis=1).reset_index()
+    return over_runs(rows, ["setting", "epoch", "weights"], MEASURED)
 
 
 def main(config: Config) -> None:
     """Train what is not there yet, then gather."""
     require_own(config.out / "distances.csv")
-    for seed in config.seeds:
-        for name in config.settings:
-            script, recipe = SETTINGS[name]
-            if recipe == "papers" or seed:
-                settings: dict[str, Any] = {"epochs": config.epochs, "precision": config.precision, "seed": seed}
-                settings["sample_epochs"] = tuple(epoch for epoch in EPOCHS if epoch <= config.epochs)
-                out = config.out / f"{name}_{seed}"
-                script.main(configured(script.Config, script.RECIPES, recipe=recipe, **settings, out=out))
-    tables = {name: [read_table(path) for path in tables_of(name, config.out)] for name in SETTINGS}
+    queue.work(tasks(config), config.jobs)
+    naming = {"epoch": int, "weights": str}
+    tables = {name: [read_table(path, MEASURED, naming) for path in tables_of(name, config.out)] for name in SETTINGS}
     require(any(tables.values()), "--out", config.out, "a folder with runs, from inside the repository")
     table = distances(tables)
     config.out.mkdir(parents=True, exist_ok=True)

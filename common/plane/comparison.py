@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -26,6 +27,21 @@ def part(config: Any, recipes: Recipes, **changes: Any) -> Any:
     return configured(type(config), recipes, config.recipe, **{**given, **changes})
 
 
+def chosen(config: Any) -> tuple[list[str], list[str]]:
+    """The targets and the losses of a comparison."""
+    return (
+        list(TARGETS) if config.target == "all" else [config.target],
+        list(LOSSES) if config.loss == "all" else [config.loss],
+    )
+
+
+def settings_of_part(config: Any, recipes: Recipes, target: str, loss: str, folder: Path) -> Any:
+    """The config of the run of one target and loss in a comparison whose folder this is."""
+    changes = {"target": target, "loss": loss, "out": folder / "runs" / f"{target}_{loss}", "fresh": config.fresh}
+    changes |= {"evaluate_every": config.iterations, "seeds": config.comparison_seeds}
+    return part(config, recipes, **changes)
+
+
 def compare(
     config: Any, recipes: Recipes, players: Callable[[Any], Players], train: Callable[[Run, Any, Players], None]
 ) -> None:
@@ -34,16 +50,11 @@ def compare(
     Args:
         players, train: the script's; each run is continuable by itself.
     """
-    targets = list(TARGETS) if config.target == "all" else [config.target]
-    losses = LOSSES if config.loss == "all" else (config.loss,)
-    runs = list(itertools.product(targets, losses))
+    runs = list(itertools.product(*chosen(config)))
     with Run(config, "q2_gan_lab") as whole:
         for step in whole.steps(len(runs), per_epoch=1):
             target, loss = runs[step]
-            folder = whole.folder / "runs" / f"{target}_{loss}"
-            changes = {"target": target, "loss": loss, "out": folder, "fresh": config.fresh}
-            changes |= {"evaluate_every": config.iterations, "seeds": config.comparison_seeds}
-            one = part(config, recipes, **changes)
+            one = settings_of_part(config, recipes, target, loss, whole.folder)
             networks = players(one)
             with Run(one, "q2_gan_lab", **networks._asdict()) as run:
                 train(run, one, networks)

@@ -16,7 +16,15 @@ from common.run.files import read_file, write_file
 
 LOCK, HOLDER, CHECKPOINTS, CONFIG, LIST = ".lock", ".holder.lock", "checkpoints", "config.json", ".written.json"
 KEPT = (HOLDER, CONFIG, LIST)
-HARMLESS = {LOCK, HOLDER, LIST, CHECKPOINTS, "lost+found", ".DS_Store"}  # what a folder without a run may hold
+HARMLESS = {
+    LOCK,
+    HOLDER,
+    LIST,
+    CHECKPOINTS,
+    "lost+found",
+    ".DS_Store",
+    "runs",
+}  # what a folder without a run may hold; runs: of its parts
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
 
