@@ -65,7 +65,7 @@ KINDS: dict[str, Change] = {
 
 def main(config: Config) -> None:
     """Plant copies of every kind, and the same changes of test images, which are no copies."""
-    with Run(config, "copies") as run:
+    with Run(config, "studies.copies") as run:
         splits = {name: load_fashion_mnist(split).images for name, split in (("copies", "train"), ("test", "test"))}
         done = len(run.rows("power"))
         jobs = [(of, kind) for of in splits for kind in KINDS]

@@ -97,7 +97,7 @@ def _truth(text: str) -> bool:
 
 def _help(text: str, default: Any) -> str:
     """A help text with the default, where there is one to show."""
-    if default is MISSING or default is None or default is False or default == ():
+    if default is MISSING or default is None or default is False or default == () or default == "":
         shown = ""
     else:
         values = default if isinstance(default, tuple) else (default,)
