@@ -90,6 +90,7 @@ class Config(recipes.Common):
             require_range(f"--{name.replace('_', '-')}", getattr(self, name), 0, 1)
         for name in ("ema_warm_up", "ema_warm_up_late"):
             require_range(f"--{name.replace('_', '-')}", getattr(self, name), 1, 1_000_000, "a whole number")
+        require_range("--detail", self.detail, 0, recipes.LARGEST["detail"], "a whole number")
         require_range("--discriminator-width", self.discriminator_width, 1, 1024, "a whole number")
 
 

@@ -2,7 +2,8 @@
 
 Gulrajani et al. 2017, "Improved Training of Wasserstein GANs" (arXiv 1704.00028), Algorithm 1, with the networks and
 settings of its MNIST experiment: the critic learns f to maximise mean f(real) - mean f(fake), kept near 1-Lipschitz by
-a penalty on its gradient's norm between real and fake images; after some critic steps the generator takes one.
+a penalty on its gradient's norm between real and fake images; after some critic steps the generator takes one. The
+generator has batch norm, as in the paper's other experiments; the critic has none, since the penalty is for each image.
 
     python q4_wgan_gp.py --epochs 15
     python q4_wgan_gp.py --recipe papers --out outputs/q4_wgan_gp_papers
@@ -22,7 +23,7 @@ from common.data import to_unit_range
 from common.gan import figures, memory, recipes, results
 from common.gan.averages import MovingAverage
 from common.gan.critic_gradients import critic_gradients
-from common.gan.networks import Critic, Generator
+from common.gan.networks import Critic, Generator, running_statistics_kept
 from common.run import Guard, Run
 from common.run.cli import launch, require_range
 from common.run.graphs import Graphed, set_learning_rate
@@ -50,15 +51,11 @@ class Config(recipes.Common):
     """Weight lambda of the gradient penalty; arXiv 1704.00028, Algorithm 1."""
     decay_from: float = 0.5
     """Fraction of training after which the learning rate falls linearly to 0; 1 is never, as in the paper."""
-    critic_lr: float = 0.0
-    """The critic's learning rate at its peak; 0 is --lr, as in the paper."""
     # Networks
-    batch_norm: bool = False
-    """Batch norm in the generator, as in the generators of arXiv 1704.00028 for larger images; not in the critic."""
-    self_modulation: int = 0
-    """Hidden units that give the scales of the generator's batch norm from the noise; 0 is without, as in the paper."""
-    detail: int = 0
-    """Channels of the generator's layer at 28 x 28, before the last convolution; 0 is without, as in the paper."""
+    batch_norm: bool = True
+    """Batch norm in the generator, as in the paper's generators for larger images; its MNIST generator has none."""
+    self_modulation: int = 32
+    """Hidden units that give the scales of the generator's batch norm from the noise; 0 in the paper, without."""
     # Average of the generator's weights
     ema_decay: float = 0.999
     """Largest decay of the generator's moving average per generator iteration; ours, the paper has none."""
@@ -69,7 +66,6 @@ class Config(recipes.Common):
         batches = self.epochs * -(-60_000 // self.batch_size)  # with fewer the generator never moves
         require_range("--critic-steps", self.critic_steps, 1, min(1000, batches), "a whole number")
         require_range("--penalty-weight", self.penalty_weight, 0, 1e6)
-        require_range("--critic-lr", self.critic_lr, 0, 1)
 
 
 RECIPES = {"ours": recipes.ours, "papers": recipes.wgan_gp_papers}
@@ -108,18 +104,24 @@ def generator_step(players: results.Players, guard: Guard, noise: torch.Tensor) 
     return {"generator": loss}
 
 
+@torch.no_grad()
+def fakes_for_the_critic(generator: Generator, noise: torch.Tensor) -> torch.Tensor:
+    """Fakes of noise [N, latent_dim]; the running statistics of batch norm follow the generator's own steps alone."""
+    with running_statistics_kept(generator):
+        return generator(noise)
+
+
 def train(run: Run, players: results.Players, average: MovingAverage, data: results.Data) -> None:
     """Train to the end of `--epochs`; one run step is one critic step."""
     config, k, b = run.config, run.config.critic_steps, run.config.batch_size
     critic_step_on = Graphed(partial(critic_step, players, run.guard, config.penalty_weight), players, run.guard)
     generator_step_on = Graphed(partial(generator_step, players, run.guard), players, run.guard)
-    generate = Graphed(torch.no_grad()(players.generator.forward), (), run.guard)
+    generate = Graphed(partial(fakes_for_the_critic, players.generator), (), run.guard)
     fakes: tuple[torch.Tensor, ...] = ()
     at_once = max(FAKES // b, 1) * b
     for step, indices, epoch, ends_epoch, progress in run.batches(len(data.train), b, config.epochs):
         for optimizer in (players.generator_optimizer, players.critic_optimizer):
-            peak = config.critic_lr or config.lr if optimizer is players.critic_optimizer else config.lr
-            set_learning_rate(optimizer, linear_decay(progress, 1, peak, config.decay_from))
+            set_learning_rate(optimizer, linear_decay(progress, 1, config.lr, config.decay_from))
         group, position = divmod(step, k)
         if position == 0 or not fakes:  # one pass for the critic steps until the generator moves
             rng = run.rng("critic noise", group)  # of the group, so a run that continues inside it draws the same again
@@ -156,10 +158,10 @@ def main(config: Config, data: results.Data | None = None) -> None:
         return results.sample_finished_run(config)
 
     # Networks and optimizers.
-    shape = (config.width, config.latent_dim, config.batch_norm, config.detail, config.self_modulation)
     config, device = recipes.on_device(config, memory.wgan_gp_bytes)
     torch.manual_seed(config.seed)
-    generator, critic = Generator(*shape), Critic(config.width)
+    generator = Generator(config.width, config.latent_dim, config.batch_norm, modulation=config.self_modulation)
+    critic = Critic(config.width)
     players = results.make_players(generator, critic, config, device)
     average = MovingAverage(generator, config.ema_decay)
     moments = {"generator_optimizer": players.generator_optimizer, "critic_optimizer": players.critic_optimizer}

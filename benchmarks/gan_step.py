@@ -70,7 +70,8 @@ class Side:
     """Networks, optimizers and inputs of one side; sides of one kind start alike and see the same inputs.
 
     Args:
-        width, batch_norm: of the generator, and of the critic where its width is not given.
+        width: of the generator, and of the critic where its width is not given.
+        batch_norm: in both networks; in a WGAN-GP self-modulation brings it to the generator alone.
         fast: channels-last memory and fused Adam.
         batch, critic_steps: images of a step, critic steps of an iteration of WGAN-GP.
         max_shift: of the shifts of what a DCGAN's discriminator sees [pixels].
@@ -93,7 +94,7 @@ class Side:
         torch.manual_seed(0)
         self.max_shift = max_shift
         self.generator, self.critic = (
-            Generator(width, LATENT, batch_norm, detail, self_modulation),
+            Generator(width, LATENT, batch_norm or self_modulation > 0, detail, self_modulation),
             Critic(critic_width or width, batch_norm),
         )
         betas = (0.5, 0.999) if batch_norm else (0.5, 0.9)

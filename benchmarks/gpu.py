@@ -64,10 +64,10 @@ class Side:
         torch.manual_seed(0)
         module = {"wgan_gp": q4_wgan_gp, "dcgan": q4_dcgan}[name]
         c = self.config = module.Config()
-        generator = Generator(
-            c.width, c.latent_dim, *((False,) if name == "wgan_gp" else (True, c.detail, c.self_modulation))
-        )
-        critic = Critic(c.width) if name == "wgan_gp" else Critic(c.discriminator_width, True)
+        wgan = name == "wgan_gp"
+        shape = (c.batch_norm, 0) if wgan else (True, c.detail)
+        generator = Generator(c.width, c.latent_dim, *shape, c.self_modulation)
+        critic = Critic(c.width) if wgan else Critic(c.discriminator_width, True)
         for network in (generator, critic):
             prepare(network, CUDA, precision)
         optimizers = (adam(n.parameters(), lr=c.lr, betas=(c.beta1, c.beta2)) for n in (generator, critic))
@@ -82,7 +82,7 @@ class Side:
         else:
             self.critic_step = on(partial(q4_wgan_gp.critic_step, self.players, self.guard, c.penalty_weight))
             self.generator_step = on(partial(q4_wgan_gp.generator_step, self.players, self.guard))
-            self.generate = on(torch.no_grad()(generator.forward))
+            self.generate = on(partial(q4_wgan_gp.fakes_for_the_critic, generator))
             self.iterate = self.wgan
 
     def noise(self, n: int) -> torch.Tensor:
@@ -125,7 +125,7 @@ def textbook(name: str) -> Callable[[int], None]:
     torch.manual_seed(0)
     wgan = name == "wgan_gp"
     c = (q4_wgan_gp if wgan else q4_dcgan).Config()
-    generator = Generator(c.width, c.latent_dim, *((False,) if wgan else (True, c.detail, 0))).to(CUDA)
+    generator = Generator(c.width, c.latent_dim, True, 0 if wgan else c.detail).to(CUDA)
     critic = (Critic(c.width) if wgan else Critic(c.discriminator_width, True)).to(CUDA)
     g_optimizer, c_optimizer = (torch.optim.Adam(n.parameters(), 1e-4, (0.5, 0.9)) for n in (generator, critic))
     images = to_unit_range(load_fashion_mnist("train").images)

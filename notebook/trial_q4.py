@@ -22,22 +22,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from common.gan import figures, results
 
 ROOT = Path(__file__).resolve().parent.parent
-BN = {"batch_norm": True}
-SELF = {**BN, "self_modulation": 32}
-MANY = {"batch_size": 25, "critic_steps": 1, "critic_lr": 2e-3}  # as many generator as critic steps
-BOTH = {**SELF, **MANY, "detail": 16}
 TRIALS = {
-    "wgan_gp": {  # what differs from the script's defaults
-        "both": BOTH,
-        "both_beta1_0": {**BOTH, "beta1": 0.0},
-        "both_equal_lr": {**BOTH, "critic_lr": 1e-3},
-        "both_two_critic_steps": {**BOTH, "critic_steps": 2, "critic_lr": 1e-3},
-        "both_half_lr": {**BOTH, "lr": 5e-4, "critic_lr": 1e-3},
-        "many_steps": MANY,
+    "wgan_gp": {  # what differs from the script's defaults; the first trials had further flags, see their commit
         "defaults": {},
-        "batch_norm": BN,
-        "self_modulation": SELF,
-        "self_detail": {**SELF, "detail": 16},
+        "batch_norm": {"self_modulation": 0},
+        "plain": {"batch_norm": False, "self_modulation": 0},
+        "many_steps": {"batch_size": 25, "critic_steps": 1},
+    },
+    "dcgan": {
+        "defaults": {},
+        "simple": {
+            "discriminator_lr": 2e-3,
+            "lookahead": 0,
+            "detail": 0,
+            "ema_warm_up_late": 20,
+        },
     },
 }
 

@@ -1,11 +1,11 @@
 """Spread of question 4 over training seeds: both scripts, with their defaults and with the papers' settings.
 
     python studies/gan_seeds.py --out outputs/my_seeds
-    python studies/gan_seeds.py --settings dcgan dcgan_paper --seeds 0 1
+    python studies/gan_seeds.py --settings dcgan dcgan_paper --seeds 4 5
     python studies/gan_seeds.py --jobs 2
     python studies/gan_seeds.py --seeds
 
-Every run is one of `q4_dcgan.py` or `q4_wgan_gp.py` in a folder of its own; seed 0 of the defaults is the reference run
+Every run is one of `q4_dcgan.py` or `q4_wgan_gp.py` in a folder of its own; seed 3 of the defaults is the reference run
 of the script. The same command continues unfinished runs and reuses finished ones; started several times, on any
 machines that share the disk, it shares the work. Checkpoints are not in git: a new clone trains everything, in an --out
 of its own, since the runs on record at the papers' settings are of earlier code, which had fewer flags.
@@ -39,6 +39,7 @@ SETTINGS: dict[str, tuple[Any, str]] = {  # script and recipe
     "wgan_gp": (q4_wgan_gp, "ours"),
     "wgan_gp_paper": (q4_wgan_gp, "papers"),
 }
+REFERENCE_SEED = 3
 EPOCHS = (1, 3, 4, 5, 10, 15)  # that are measured
 HEADER = "setting,epoch,weights,runs,"  # how distances.csv begins
 MEASURED = ["frechet", "kid", "precision", "recall"]
@@ -50,7 +51,7 @@ class Config:
 
     settings: tuple[Setting, ...] = get_args(Setting)
     """What is trained; the table holds every run in --out."""
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[int, ...] = (3, 4, 5)
     """Seeds of the training runs; `--seeds` alone trains nothing and gathers what is there."""
     epochs: int = 15
     """Passes over the 60,000 training images [epochs]."""
@@ -66,7 +67,7 @@ class Config:
 
 
 def tables_of(name: str, folder: Path) -> list[Path]:
-    """The `quality.csv` of every run of a setting that is there; seed 0 of the defaults is the reference run."""
+    """The `quality.csv` of every run of a setting that is there; one is the reference run of the script."""
     script, recipe = SETTINGS[name]
     reference = [] if recipe == "papers" else [Path("outputs/reference") / script.__name__ / "quality.csv"]
     return [path for path in (*reference, *sorted(folder.glob(f"{name}_[0-9]*/quality.csv"))) if path.exists()]
@@ -77,7 +78,7 @@ def tasks(config: Config) -> list[queue.Task]:
     found = []
     for seed, name in itertools.product(config.seeds, config.settings):
         script, recipe = SETTINGS[name]
-        if recipe == "papers" or seed:
+        if recipe == "papers" or seed != REFERENCE_SEED:
             settings: dict[str, Any] = {"epochs": config.epochs, "precision": config.precision, "seed": seed}
             settings["sample_epochs"] = tuple(epoch for epoch in EPOCHS if epoch <= config.epochs)
             settings["out"] = config.out / f"{name}_{seed}"

@@ -12,7 +12,7 @@ PIXELS = 4 * 16 + 2 * 49 + 196  # values of the inner layers per image and chann
 
 def wgan_gp_bytes(config: Any) -> float:
     """Of weights, of a critic step (real, fake and interpolated images), of the fakes until the generator moves."""
-    generator = parameters(partial(Generator, config.width, config.latent_dim, True, config.detail))
+    generator = parameters(partial(Generator, config.width, config.latent_dim, True))
     critic = parameters(partial(Critic, config.width))
     step = config.batch_size * 7 * PIXELS * config.width
     fakes = config.batch_size * config.critic_steps * (784 + config.latent_dim)

@@ -1,5 +1,8 @@
 """Networks for 28 x 28 grey images: the VAE of question 3, generator and critic of question 4."""
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from torch import nn
 from torch.nn.functional import conv2d, leaky_relu_, linear, relu_
@@ -160,6 +163,19 @@ def prepare(network: Generator | Critic, device: torch.device, precision: str) -
     initialize(network)
     network.precision = PRECISIONS[precision]
     place(network, device)
+
+
+@contextlib.contextmanager
+def running_statistics_kept(network: nn.Module) -> Iterator[None]:
+    """Batch norm in the network uses the statistics of the batch inside, and leaves its running ones as they are."""
+    norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
 
 
 def initialize(network: nn.Module) -> None:

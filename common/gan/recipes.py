@@ -87,7 +87,6 @@ def check_training(config: Any) -> None:
     require_range("--width", config.width, 1, LARGEST["width"], "a whole number")
     require_range("--latent-dim", config.latent_dim, 1, LARGEST["latent_dim"], "a whole number")
     require_range("--ema-decay", config.ema_decay, 0, 0.999999)
-    require_range("--detail", config.detail, 0, LARGEST["detail"], "a whole number")
     require_range("--self-modulation", config.self_modulation, 0, LARGEST["modulation"], "a whole number")
     for epoch in config.sample_epochs:
         wanted = f"epochs from 1 to --epochs, here {config.epochs}"
@@ -108,7 +107,7 @@ def dcgan_papers(config: Any) -> dict[str, Any]:
 
 def wgan_gp_papers(config: Any) -> dict[str, Any]:
     """The MNIST experiment of arXiv 1704.00028."""
-    return {"lr": 1e-4, "decay_from": 1.0, "critic_steps": 5}
+    return {"batch_norm": False, "self_modulation": 0, "lr": 1e-4, "decay_from": 1.0, "critic_steps": 5}
 
 
 class Moment(NamedTuple):

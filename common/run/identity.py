@@ -11,8 +11,7 @@ NOT_IDENTITY = (*SHOWN, "draws", "classifier", "benchmark")
 
 # What former configurations call otherwise, and what they mean by a setting that they do not have.
 FORMER_NAMES = {"repeats": "echo", "repeats_from": "echo_from", "shift": "max_shift", "modulation": "self_modulation"}
-NEUTRAL = {"selection": False, "ema_late_from": 2 / 3, "critic_lr": 0.0, "batch_norm": False, "self_modulation": 0}
-NEUTRAL["detail"] = 0
+NEUTRAL = {"selection": False, "ema_late_from": 2 / 3, "batch_norm": False, "self_modulation": 0, "detail": 0}
 FORMER_NAMES |= {"width": "generator_width", "depth": "generator_depth"}  # of question 2
 NEUTRAL |= {"discriminator_width": 64, "discriminator_depth": 3, "average_decay": 0.998, "comparison_seeds": 10}
 
