@@ -24,6 +24,7 @@ class Tables(dict[str, list[Row]]):
     def __init__(self) -> None:
         super().__init__()
         self._waiting: list[tuple[str, Row]] = []
+        self._shown: dict[str, tuple[int, pd.Series | None, bytes]] = {}  # of each table: rows, their types, as CSV
 
     def record(self, table: str, **values: Any) -> None:
         """Append a row to a table; 0-d tensors stay on their device until the next `settle`."""
@@ -40,6 +41,7 @@ class Tables(dict[str, list[Row]]):
         plain: list[Row] = rows.to_dict("records")
         self.changed |= self.get(table) != plain
         self[table] = plain
+        self._shown.pop(table, None)
 
     def settle(self) -> None:
         """Move recorded tensors to the host, all of a kind in one transfer, and append the rows to their tables."""
@@ -64,7 +66,7 @@ class Tables(dict[str, list[Row]]):
         """
         for name, rows in self.items():
             path = folder / f"{name}.csv"
-            content = pd.DataFrame(rows).to_csv(index=False, float_format="%.7g").encode()
+            content = self._csv(name, rows)
             if path.is_file() and path.read_bytes() == content:
                 continue
             if tell:
@@ -73,6 +75,17 @@ class Tables(dict[str, list[Row]]):
                 write_file(path, content)
             except PermissionError as fault:  # on Windows where a spreadsheet has it open
                 say(f"warning: {path}: {fault.strerror}; close what has it open, it is written at the next save")
+
+    def _csv(self, name: str, rows: list[Row]) -> bytes:
+        """A table as CSV; only the rows that are new since the last time are turned into text, where types allow it."""
+        count, types, content = self._shown.get(name, (0, None, b""))
+        added = pd.DataFrame(rows[count:])
+        if count and len(added) and not added.dtypes.equals(types):
+            count, content, added = 0, b"", pd.DataFrame(rows)
+        if len(added) or not count:
+            content += added.to_csv(index=False, float_format="%.7g", header=not count).encode()
+            self._shown[name] = len(rows), added.dtypes, content
+        return content
 
 
 def _plain(value: Any) -> Any:
