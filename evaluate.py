@@ -25,7 +25,7 @@ from common.quality import copies, distances
 from common.run import rng_for
 from common.run.cli import BadInput, launch, require_range
 from common.run.files import write_file
-from common.run.folder import is_of_a_run
+from common.run.folder import is_of_a_run, settings_of
 
 PICTURES = (".png", ".jpg", ".jpeg")
 
@@ -56,6 +56,8 @@ def image_sets(config: Config) -> list[torch.Tensor]:
         BadInput: there is nothing at the path that can be scored.
     """
     path = config.path
+    if settings_of(path).get("data"):
+        raise BadInput(f"{path}: a run on other images (--data); what is measured here is for Fashion-MNIST")
     if (path / "generator.pt").is_file():
         generator = load_generator(path / "generator.pt")
         seeds = range(distances.SEEDS)

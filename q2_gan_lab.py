@@ -110,6 +110,8 @@ class Config:
     """Folder of the run."""
     fresh: bool = False
     """Start over, dropping the checkpoints in the folder."""
+    tensorboard: bool = False
+    """Also write the tables for TensorBoard, to the folder tensorboard in --out."""
 
     def __post_init__(self) -> None:
         for name, (low, high) in LIMITS.items():

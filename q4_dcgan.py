@@ -185,9 +185,9 @@ def main(config: Config, data: results.Data | None = None) -> None:
     average, slow = MovingAverage(generator, config.ema_decay), copy.deepcopy(generator)
     state = {"generator": generator, "discriminator": discriminator, "average": average, "slow": slow}
     moments = {"generator_optimizer": players.generator_optimizer, "discriminator_optimizer": players.critic_optimizer}
+    data = data or results.load_data(config, device)
 
     with Run(config, "q4_dcgan", **state, **moments) as run:
-        data = data or results.load_data(config, device)
         train(run, players, average, slow, data)
         results.write_results(run, generator, average, data)
         figures.dcgan_curves(run.rows("losses"), run.rows("metrics"), run.folder / "loss_curves.png")

@@ -165,9 +165,9 @@ def main(config: Config, data: results.Data | None = None) -> None:
     players = results.make_players(generator, critic, config, device)
     average = MovingAverage(generator, config.ema_decay)
     moments = {"generator_optimizer": players.generator_optimizer, "critic_optimizer": players.critic_optimizer}
+    data = data or results.load_data(config, device)
 
     with Run(config, "q4_wgan_gp", generator=generator, critic=critic, average=average, **moments) as run:
-        data = data or results.load_data(config, device)
         train(run, players, average, data)
         results.write_results(run, generator, average, data)
         figures.wgan_curves(run.rows("losses"), run.rows("metrics"), run.folder / "loss_curves.png")

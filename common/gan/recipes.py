@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 
+from common import own_data
 from common.gan import memory
 from common.quality import distances
 from common.run.cli import require, require_range, resolve_device
@@ -33,6 +34,8 @@ class Common:
     """Folder of the run; the same command continues or reuses what is there."""
     fresh: bool = False
     """Start over in a folder that holds a run."""
+    tensorboard: bool = False
+    """Also write the tables for TensorBoard, to the folder tensorboard in --out."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where networks run; auto takes an accelerator where there is one."""
     precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
@@ -49,6 +52,9 @@ class Common:
     """Epochs whose grids are drawn [epochs]; empty: 1, 5, 10, 15 and the last, as far as the run goes."""
     quality_samples: int = 10_000
     """Images in each of the three sets that quality.csv measures at those epochs and the last [images]; 0 is never."""
+    data: str = ""
+    """Folder of own images, four archives in the format of MNIST (MNIST, KMNIST, EMNIST digits), in the place of
+    Fashion-MNIST; classes.txt in it may name the ten classes. Sample quality is not measured then."""
     selection: bool = False
     """Choose settings: train on 50,000 of the training images and measure on the other 10,000, never on test images."""
     sample: int = 0
@@ -59,6 +65,13 @@ class Common:
         distances.check_sample_size(self.quality_samples)
         require_range("--sample", self.sample, 0, 100_000, "a whole number")
         require_range("--seed", self.seed, 0, 2**63 - 1, "a whole number")
+        own_data.check(self.data)
+        require(
+            not (self.data and self.selection),
+            "--selection",
+            "--data",
+            "Fashion-MNIST, whose validation images are known",
+        )
         check_training(self)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from common import figures
+from common import figures, own_data
 from common.data import load_fashion_mnist, to_uint8, to_unit_range
 from common.gan import figures as gan_figures
 from common.gan import recipes
@@ -53,7 +53,7 @@ class Data(NamedTuple):
 def load_data(config: Any, device: torch.device) -> Data:
     """The training and the test images; with `--selection` parts of the training images take the place of both."""
     splits = ("fit", "validation") if config.selection else ("train", "test")
-    return Data(*(load_fashion_mnist(split, device).images for split in splits))
+    return Data(*(own_data.load(split, device, config.data).images for split in splits))
 
 
 def sample_epochs(config: Any) -> list[int]:
@@ -114,7 +114,7 @@ def measure_quality(run: Run, epoch: int, generator: Generator, average: MovingA
 
     `seconds` is the time spent in training until then, without the measurements themselves.
     """
-    n = run.config.quality_samples
+    n = 0 if run.config.data else run.config.quality_samples
     if not n or epoch not in (*sample_epochs(run.config), run.config.epochs):
         return
     earlier = run.rows("quality")
@@ -158,7 +158,9 @@ def write_results(run: Run, generator: Generator, average: MovingAverage, data: 
     write_file(folder / "generator.pt", buffer.getvalue())
     samples = draw(average.network, noise_for(run, "samples", STORED))
     write_npz(folder / "samples.npz", samples)
-    if config.quality_samples:
+    if config.data:
+        run.say(own_data.ONLY)
+    elif config.quality_samples:
         if config.epochs not in list(run.rows("quality").get("epoch", [])):
             measure_quality(run, config.epochs, generator, average)  # it was trained with --quality-samples 0
         if not config.selection:

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import filelock
 
@@ -61,11 +62,16 @@ def is_of_a_run(folder: Path) -> bool:
     found = checkpoints.listing(folder / CHECKPOINTS)
     if any(checkpoints.NAME.fullmatch(path.name) for path in found):
         return True
+    return isinstance(settings_of(folder).get("script"), str)
+
+
+def settings_of(folder: Path) -> dict[str, Any]:
+    """What the `config.json` of a folder holds; nothing where there is none, or one that no run wrote."""
     try:
         config = json.loads(read_file(folder / CONFIG))
     except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(config, dict) and isinstance(config.get("script"), str)
+        return {}
+    return config if isinstance(config, dict) else {}
 
 
 def note_written(folder: Path) -> None:

@@ -3,15 +3,24 @@
 import json
 from collections.abc import Iterable
 from dataclasses import asdict
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 # How a run is shown, and what adds rows without a change of those there are.
-SHOWN = ("out", "fresh", "device", "sample", "sample_epochs", "quality_samples", "recipe")
+SHOWN = ("out", "fresh", "device", "tensorboard", "sample", "sample_epochs", "quality_samples", "recipe")
 NOT_IDENTITY = (*SHOWN, "draws", "classifier", "benchmark")
 
 # What former configurations call otherwise, and what they mean by a setting that they do not have.
 FORMER_NAMES = {"repeats": "echo", "repeats_from": "echo_from", "shift": "max_shift", "modulation": "self_modulation"}
-NEUTRAL = {"selection": False, "ema_late_from": 2 / 3, "batch_norm": False, "self_modulation": 0, "detail": 0}
+NEUTRAL = {
+    "selection": False,
+    "ema_late_from": 2 / 3,
+    "batch_norm": False,
+    "self_modulation": 0,
+    "detail": 0,
+    "data": "",
+}
 FORMER_NAMES |= {"width": "generator_width", "depth": "generator_depth"}  # of question 2
 NEUTRAL |= {"discriminator_width": 64, "discriminator_depth": 3, "average_decay": 0.998, "comparison_seeds": 10}
 
@@ -22,6 +31,9 @@ LENGTHS = ("epochs", "iterations")
 def identity(config: Any) -> dict[str, Any]:
     """The settings that decide a run's result, as JSON knows them."""
     settings = {name: value for name, value in asdict(config).items() if name not in NOT_IDENTITY}
+    if settings.get("data"):  # what is in the folder, wherever it lies
+        archives = sorted(Path(settings["data"]).glob("*.gz"))
+        settings["data"] = sha256(b"".join(sha256(path.read_bytes()).digest() for path in archives)).hexdigest()[:16]
     return json.loads(json.dumps(settings, default=str))
 
 

@@ -7,7 +7,7 @@ no weight. The newest checkpoint is the one truth about a run: weights, tables, 
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -28,6 +28,7 @@ from common.run.numbers import first_non_finite
 from common.run.rng import rng_for
 from common.run.signals import StopSignals
 from common.run.tables import Tables
+from common.run.tensorboard import board
 
 CHECKPOINT_SECONDS = 60.0
 CHECK_STEPS = 50  # between looks at what the guard deferred
@@ -75,6 +76,7 @@ class Run:
         self._history: list[dict[str, Any]] = []
         self._bar = tqdm(disable=True)
         self._in_step = False
+        self._show: Callable[[Tables], None] = lambda tables: None
 
     # Entering and leaving.
 
@@ -91,6 +93,8 @@ class Run:
             write_file(self.folder / "config.json", _json({"script": self.script, **recipe, **self.identity}))
             if self.continued:
                 self.tables.write(self.folder, self.say, tell=True)
+            if getattr(self.config, "tensorboard", False):
+                self._show = board(self.folder, self.say)
             self._signals.watch()
         except BaseException:
             self._lock.release()
@@ -187,6 +191,7 @@ class Run:
         self._checkpoint_folder.mkdir(exist_ok=True)
         self._trusted = checkpoints.save(self._checkpoint_folder, self.step, content, self._trusted)
         self.tables.write(self.folder, self.say)
+        self._show(self.tables)
         write_file(
             self.folder / "environment.json",
             _json({**made_by, "mixed": len(self._history) > 1, "history": self._history}),

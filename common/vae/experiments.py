@@ -73,14 +73,14 @@ def half_width(values: pd.Series) -> float:
     return float(stats.t.ppf(0.975, n - 1) * values.std() / np.sqrt(n)) if n > 1 else float("nan")
 
 
-def accuracy_table(draws: pd.DataFrame) -> pd.DataFrame:
+def accuracy_table(draws: pd.DataFrame, reference: Mapping[int, float] = REFERENCE) -> pd.DataFrame:
     """Per method and size: mean, standard deviation (n - 1) over n draws, `ci95` and the assignment's reference.
 
     `ci95` is half the width of the 95 % confidence interval of the mean over draws, for this one trained network.
     """
     groups = draws.groupby(["method", "size"], sort=False)["accuracy"]
     table = groups.agg(mean="mean", std="std", n="count", ci95=half_width).reset_index()
-    return table.assign(reference=table["size"].map(REFERENCE))
+    return table.assign(reference=table["size"].map(reference))
 
 
 def paired_table(draws: pd.DataFrame) -> pd.DataFrame:

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from common import figures
-from common.data import CLASSES, Split, to_uint8
+from common import figures, own_data
+from common.data import Split, to_uint8
 from common.quality import distances
 from common.run import Run
+from common.run.cli import require
 from common.run.reference import beside, read_reference
 from common.vae import figures as vae_figures
 from common.vae.features import posterior_means, prepare, project
@@ -22,6 +23,17 @@ class Data(NamedTuple):
 
     train: Split
     test: Split
+
+
+def load_data(config: Any, device: torch.device) -> Data:
+    """The training and the test images with their labels; raises `BadInput` where the settings do not fit them."""
+    data = Data(*(own_data.load(split, device, config.data) for split in ("train", "test")))
+    n, rarest = len(data.train.labels), int(data.train.labels.bincount().min())
+    wanted = f"a size that does not leave one image of {n} over, which batch norm cannot take"
+    require(n % config.batch_size != 1, "--batch-size", config.batch_size, wanted)
+    for size in config.label_sizes:
+        require(size <= 10 * rarest, "--label-sizes", size, f"at most {10 * rarest}, equally many of each class")
+    return data
 
 
 def say_if_finished(run: Run) -> None:
@@ -66,7 +78,9 @@ def noise(run: Run, stream: str, number: int, n: int) -> torch.Tensor:
 @torch.no_grad()
 def measure_quality(run: Run, vae: VAE) -> None:
     """`quality.csv`: the sample quality of decoded prior samples (means of p(x|z)), as in question 4."""
-    if "quality" in run.tables or not run.config.quality_samples:
+    if run.config.data:
+        run.say(own_data.ONLY)
+    if "quality" in run.tables or not run.config.quality_samples or run.config.data:
         return
     vae.eval()
     rows = []
@@ -82,10 +96,11 @@ def measure_quality(run: Run, vae: VAE) -> None:
 def draw_figures(run: Run, vae: VAE, test: Split) -> None:
     """All figures of the question, from the trained VAE and the tables."""
     folder, config = run.folder, run.config
+    names = own_data.classes(config.data)
     vae_figures.elbo(run.rows("metrics"), config.latent_dim, folder / "elbo.png")
     vae_figures.accuracy(run.rows("accuracy"), folder / "accuracy.png")
     largest = max(config.label_sizes)
-    vae_figures.confusion(run.tensors[f"confusion_{largest}"].numpy(), CLASSES, largest, folder / "confusion.png")
+    vae_figures.confusion(run.tensors[f"confusion_{largest}"].numpy(), names, largest, folder / "confusion.png")
 
     shown = torch.stack([(test.labels == label).nonzero()[:3, 0] for label in range(10)], dim=1)  # [3, 10]
     originals = prepare(test.images[shown.flatten()])
@@ -95,7 +110,7 @@ def draw_figures(run: Run, vae: VAE, test: Split) -> None:
         samples = vae.decode(noise(run, "prior", 0, 120))
     vae.train()
     pairs = torch.stack([originals.view(3, 10, 28, 28), reconstructed.view(3, 10, 28, 28)], dim=1).flatten(0, 1)
-    vae_figures.reconstructions(pairs.cpu().numpy(), CLASSES, folder / "reconstructions.png")
+    vae_figures.reconstructions(pairs.cpu().numpy(), names, folder / "reconstructions.png")
     figures.image_grid(samples.cpu(), 20, folder / "samples.png", "Decoded prior samples: means of p(x|z), z ~ N(0, I)")
 
     if "latents_2d" not in run.tensors:
@@ -103,7 +118,7 @@ def draw_figures(run: Run, vae: VAE, test: Split) -> None:
         placed = interruptible(run, f"latents.png ({config.projection})", lambda: project(means, config.projection))
         run.keep("latents_2d", torch.from_numpy(placed))
     points, labels = run.tensors["latents_2d"].cpu().numpy(), test.labels.cpu().numpy()
-    vae_figures.latents(points, labels, CLASSES, config.projection, folder / "latents.png")
+    vae_figures.latents(points, labels, names, config.projection, folder / "latents.png")
 
 
 def summary(run: Run) -> str:

@@ -13,7 +13,7 @@ from stand_in import NoFloat64OnDevice
 
 import q4_dcgan
 import q4_wgan_gp
-from common import figures
+from common import figures, own_data
 from common.data import draw_offsets, translate
 from common.figures import tile
 from common.gan import figures as gan_figures
@@ -32,7 +32,8 @@ FIGURES = {"loss_curves.png", "real.png", "progress.png", "progress.gif", "inter
 def drawing_module(request, monkeypatch, small_data):
     """A script that trains on 240 images, with few images in its grids and files."""
     script = SCRIPTS[request.param]
-    monkeypatch.setattr(results, "load_fashion_mnist", small_data)
+    for place in (results, own_data):
+        monkeypatch.setattr(place, "load_fashion_mnist", small_data)
     monkeypatch.setattr(results, "GRID", 64)
     monkeypatch.setattr(results, "HELD_OUT", 100)
     monkeypatch.setattr(results, "STORED", 50)
@@ -242,7 +243,7 @@ def test_selection_reads_no_test_image(module, tmp_path, monkeypatch, small_data
         assert split in ("fit", "validation"), split
         return small_data("train" if split == "fit" else "test")
 
-    for place in (results, classifier):
+    for place in (results, own_data, classifier):
         monkeypatch.setattr(place, "load_fashion_mnist", only_for_choices)
     classifier.reference.cache_clear()
     module.main(tiny(module, tmp_path, quality_samples=20, selection=True))

@@ -6,6 +6,7 @@ import torch
 from test_q3_vae_svm import tiny
 
 import q3_vae_svm as q3
+from common import own_data
 from common.data import Split, draw_labelled
 from common.run import rng_for
 from common.vae import benchmark
@@ -54,7 +55,7 @@ def test_test_images_reach_no_fit_no_graph_and_no_choice(splits, predicted):
 
 @pytest.mark.filterwarnings("ignore:lbfgs failed to converge")
 def test_benchmark_writes_its_tables_and_figure_and_is_reused(small_data, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(q3, "load_fashion_mnist", small_data)
+    monkeypatch.setattr(own_data, "load_fashion_mnist", small_data)
     monkeypatch.setattr(benchmark, "LIKELIHOODS", ((3, 5), (20, 2)))
     config = tiny(tmp_path, benchmark=True, classifier="spread", epochs=1, label_sizes=(20,))
     q3.main(config)

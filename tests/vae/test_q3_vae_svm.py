@@ -11,6 +11,7 @@ import torch
 from no_host import NoHost
 
 import q3_vae_svm as q3
+from common import own_data
 from common.run import Guard, checkpoints, rng_for, run
 from common.run.graphs import Graphed, adam
 from common.vae.network import VAE
@@ -22,7 +23,7 @@ FIGURES = {f"{name}.png" for name in ("elbo", "reconstructions", "samples", "lat
 @pytest.fixture
 def small(monkeypatch, small_data):
     """The script on 240 training and 120 test images."""
-    monkeypatch.setattr(q3, "load_fashion_mnist", small_data)
+    monkeypatch.setattr(own_data, "load_fashion_mnist", small_data)
 
 
 def tiny(out, **changes):
