@@ -15,6 +15,13 @@ from common.run.cli import launch
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_collection_modifyitems(items):
+    """Where there is no fork (Windows), tests marked `posix` and all with faults, which fork, are skipped."""
+    for item in items:
+        if not hasattr(os, "fork") and ("faults" in item.path.parts or item.get_closest_marker("posix")):
+            item.add_marker(pytest.mark.skip(reason="needs fork, signals, pipes or limits of POSIX"))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread():
     """Small tensors run fastest on one thread, and tests then do not fight for the cores."""

@@ -130,6 +130,7 @@ def _load_after_fetch(folder, results):
     results.put(int(load_fashion_mnist("test", raw=folder).labels.sum()))
 
 
+@pytest.mark.posix
 def test_two_processes_that_fetch_at_once_do_not_disturb_each_other(tmp_path):
     context = multiprocessing.get_context("fork")
     results = context.Queue()

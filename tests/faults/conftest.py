@@ -1,7 +1,5 @@
 """The scripts that train, on tiny settings, ready to be run with a fault."""
 
-import os
-
 import pytest
 from driver import outcome, start
 from matplotlib.figure import Figure
@@ -22,13 +20,6 @@ FLAGS = {
     "q4_wgan_gp": "--epochs 2 --batch-size 24 --width 2 --latent-dim 5 --critic-steps 5 --quality-samples 0",
 }
 REAL = [name for name in FLAGS if name != "toy_script"]
-
-
-def pytest_collection_modifyitems(items):
-    """Every test here forks."""
-    for item in items:
-        if "faults" in item.path.parts and not hasattr(os, "fork"):
-            item.add_marker(pytest.mark.skip(reason="needs fork"))
 
 
 @pytest.fixture

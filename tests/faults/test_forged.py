@@ -89,7 +89,8 @@ def test_a_link_for_a_lock_file_leaves_what_it_points_to(tmp_path, link, name):
     assert mine.read_text() == "mine"
 
 
-@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("nowhere", path)])
+@pytest.mark.posix
+@pytest.mark.parametrize("make", [lambda path: os.mkfifo(path), os.mkdir, lambda path: os.symlink("nowhere", path)])
 @pytest.mark.parametrize("name", ["config.json", "metrics.csv", "checkpoint"])
 def test_a_pipe_a_folder_or_a_dangling_link_never_hangs(tmp_path, make, name):
     unbroken = toy_script.main(Config(out=tmp_path / "unbroken", epochs=3))

@@ -4,10 +4,9 @@ Each ends with its exit code and one line; the former checkpoint is intact and t
 """
 
 import errno
-import fcntl
 import os
-import resource
 import signal
+from pathlib import Path
 
 import pytest
 from conftest import REAL
@@ -16,6 +15,7 @@ from driver import Fault, fail, kill, left_over, outcome, send, valid_checkpoint
 from common.gan import results
 from common.run import checkpoints
 
+fcntl, resource = pytest.importorskip("fcntl"), pytest.importorskip("resource")
 ERRORS = [
     pytest.param(Fault(operation, file, fail(number), nth, done, lasting=True), said, id=f"{name}, {file}, {nth}")
     for name, number, operation, done in (
@@ -60,6 +60,7 @@ def test_folder_that_cannot_be_written_is_refused(tiny, tmp_path, file):
     assert ended.err == f"error: --out {tmp_path / 'run'}: Read-only file system; choose a folder you can write to\n"
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts handles in /proc")
 @pytest.mark.parametrize("handles", range(3, 14))
 def test_too_few_file_handles_are_one_line(tiny, unbroken, tmp_path, handles):
     """Whatever the number left, the run ends well or with a line, and goes on when there are enough."""

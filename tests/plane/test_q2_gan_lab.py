@@ -328,6 +328,7 @@ def test_green_is_real_and_purple_is_fake(finished):
     assert any(b > g + 60 and r > g + 20 for r, g, b in reds_greens_blues)
 
 
+@pytest.mark.posix
 def test_stopped_and_continued_equals_unbroken(tmp_path):
     flags = [*map(str, SMALL), "--iterations", "600", "--evaluate-every", "200", "--loss", "wgan-gp"]
     command = [sys.executable, str(ROOT / "q2_gan_lab.py"), *flags, "--out", str(tmp_path / "broken")]

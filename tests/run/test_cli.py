@@ -98,7 +98,7 @@ def test_device_that_is_not_here_is_refused(monkeypatch):
         resolve_device("cuda")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+@pytest.mark.posix
 @pytest.mark.parametrize("columns", [80, 100])
 def test_flag_errors_are_one_plain_line_on_a_terminal(columns):
     pty, termios, fcntl = (importlib.import_module(name) for name in ("pty", "termios", "fcntl"))

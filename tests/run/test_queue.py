@@ -90,6 +90,7 @@ def test_a_failed_run_is_named_and_the_others_are_finished(tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.posix
 def test_a_signal_saves_every_job_and_the_same_command_continues(tmp_path):
     task = toy(tmp_path / "a", "--epochs", 100, "--signal-at", 20, "--signals", 0)
     slow = f"import time, runpy, sys; sys.argv = {task.command!r}; import common.run.run as r; s = r.Run.stop_if_asked"
@@ -113,6 +114,7 @@ def test_a_signal_saves_every_job_and_the_same_command_continues(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.posix
 def test_an_array_of_slurm_saves_at_its_signal_and_continues_after_its_requeue(tmp_path):
     """The batch script of five lines, with stand-ins for sbatch, srun and scontrol."""
     fakes = {"srun": 'exec "$@"', "scontrol": f'echo "$@" >> {tmp_path}/requeued'}

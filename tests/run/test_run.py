@@ -274,6 +274,7 @@ def test_no_checkpoint_ever_holds_a_non_finite_value(tmp_path):
     assert not checkpoints.listing(tmp_path / "checkpoints")
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signal_ends_the_step_saves_and_the_same_command_continues(tmp_path, script, number, code):
     unbroken = toy_script.main(Config(out=tmp_path / "a"))
@@ -287,6 +288,7 @@ def test_signal_ends_the_step_saves_and_the_same_command_continues(tmp_path, scr
     assert content["state"]["network"]["weight"].equal(unbroken["weight"])
 
 
+@pytest.mark.posix
 def test_second_signal_ends_at_once_and_the_former_checkpoint_is_intact(tmp_path, script):
     stopped = script(TOY, "--out", tmp_path, "--signal-at", 7, "--signals", 2)
     assert stopped.returncode == 143

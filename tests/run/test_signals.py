@@ -25,7 +25,7 @@ with Run(config, "toy_script", network=torch.nn.Linear(3, 1)) as run:
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process that is sent SIGTERM")
+@pytest.mark.posix
 @pytest.mark.parametrize("number, count", [(signal.SIGTERM, 1), (signal.SIGINT, 1), (signal.SIGINT, 2)])
 def test_a_signal_amid_long_work_is_answered_at_once_and_obeyed_in_seconds(tmp_path, number, count):
     command = [sys.executable, "-c", LONG_WORK, str(tmp_path / "run")]

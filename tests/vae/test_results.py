@@ -19,6 +19,7 @@ def test_work_returns_its_result_or_raises_its_fault(tmp_path):
             results.interruptible(run, "quotient", lambda: 1 / 0)
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signal_stops_work_that_cannot_be_cut_into_pieces(tmp_path, capsys, number, code):
     over = threading.Event()
