@@ -9,7 +9,7 @@ the discriminator's inner layers, binary cross-entropy on logits, and the genera
 
 Writes to --out: losses.csv (a row per discriminator iteration), metrics.csv (a row per epoch), loss_curves.png,
 real.png, fake_epoch_*.png, progress.png, progress.gif, interpolation.png, quality.csv, quality.png, copies.csv,
-copies.png, generator.pt, samples.npz, config.json, environment.json and checkpoints/.
+copies.png, generator.pt, samples.npz, grids.npz, config.json, environment.json and checkpoints/.
 """
 
 import copy
@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from common.data import draw_offsets, to_unit_range, translate
-from common.gan import figures, memory, recipes, results
+from common.gan import memory, recipes, results
 from common.gan.averages import MovingAverage, look_ahead
 from common.gan.networks import Critic, Generator
 from common.gan.recipes import moment
@@ -190,7 +190,6 @@ def main(config: Config, data: results.Data | None = None) -> None:
     with Run(config, "q4_dcgan", **state, **moments) as run:
         train(run, players, average, slow, data)
         results.write_results(run, generator, average, data)
-        figures.dcgan_curves(run.rows("losses"), run.rows("metrics"), run.folder / "loss_curves.png")
         run.say("\n" + results.summary(run))
 
 

@@ -3,14 +3,14 @@
 Gulrajani et al. 2017, "Improved Training of Wasserstein GANs" (arXiv 1704.00028), Algorithm 1, with the networks and
 settings of its MNIST experiment: the critic learns f to maximise mean f(real) - mean f(fake), kept near 1-Lipschitz by
 a penalty on its gradient's norm between real and fake images; after some critic steps the generator takes one. The
-generator has batch norm, as in the paper's other experiments; the critic has none, since the penalty is for each image.
+critic has no batch norm, since the penalty is for each image.
 
     python q4_wgan_gp.py --epochs 15
     python q4_wgan_gp.py --recipe papers --out outputs/q4_wgan_gp_papers
 
 Writes to --out: losses.csv (a row per generator iteration), metrics.csv (a row per epoch), loss_curves.png, real.png,
 fake_epoch_*.png, progress.png, progress.gif, interpolation.png, quality.csv, quality.png, copies.csv,
-copies.png, generator.pt, samples.npz, config.json, environment.json and checkpoints/.
+copies.png, generator.pt, samples.npz, grids.npz, config.json, environment.json and checkpoints/.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from common.data import to_unit_range
-from common.gan import figures, memory, recipes, results
+from common.gan import memory, recipes, results
 from common.gan.averages import MovingAverage
 from common.gan.critic_gradients import critic_gradients
 from common.gan.networks import Critic, Generator, running_statistics_kept
@@ -52,9 +52,9 @@ class Config(recipes.Common):
     decay_from: float = 0.5
     """Fraction of training after which the learning rate falls linearly to 0; 1 is never, as in the paper."""
     # Networks
-    batch_norm: bool = True
+    batch_norm: bool = False
     """Batch norm in the generator, as in the paper's generators for larger images; its MNIST generator has none."""
-    self_modulation: int = 32
+    self_modulation: int = 0
     """Hidden units that give the scales of the generator's batch norm from the noise; 0 in the paper, without."""
     # Average of the generator's weights
     ema_decay: float = 0.999
@@ -170,7 +170,6 @@ def main(config: Config, data: results.Data | None = None) -> None:
     with Run(config, "q4_wgan_gp", generator=generator, critic=critic, average=average, **moments) as run:
         train(run, players, average, data)
         results.write_results(run, generator, average, data)
-        figures.wgan_curves(run.rows("losses"), run.rows("metrics"), run.folder / "loss_curves.png")
         run.say("\n" + results.summary(run))
 
 

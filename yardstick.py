@@ -26,6 +26,7 @@ from common.data import Split, load_fashion_mnist, shift, to_uint8, to_unit_rang
 from common.quality import figures as quality_figures
 from common.quality.classifier import FashionClassifier
 from common.quality.distances import N_SAMPLES, SEEDS, score, with_spread
+from common.quality.models import reference_models
 from common.run import Run, require_finite, rng_for
 from common.run.cli import launch, require_range, resolve_device
 from common.run.device import place
@@ -170,7 +171,7 @@ def main(config: Config) -> None:
         # The scale, measured with the committed weights.
         measure_scale(run, data)
         table = run.rows("scale")
-        quality_figures.scale(table, run.folder / "scale.png")
+        quality_figures.scale(table, reference_models(), run.folder / "scale.png")
         run.say(table[SHOWN].to_string(index=False, float_format="{:.4g}".format))
 
 

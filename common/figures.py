@@ -60,14 +60,16 @@ def tile(images: torch.Tensor, columns: int, gap: int = 2) -> np.ndarray:
     return canvas
 
 
-def image_grid(images: torch.Tensor, columns: int, path: Path, title: str) -> None:
-    """Draw images [N, 1, H, W] in [0, 1] as a grid, black 0 and white 1 whatever the images hold."""
-    canvas = tile(images, columns)
-    height, width = canvas.shape
-    figure, axis = plt.subplots(figsize=(width / 75, height / 75 + 0.4))
-    axis.imshow(canvas, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    axis.set_axis_off()
-    axis.set_title(title)
+def image_grid(images: torch.Tensor, columns: int, path: Path, title: str, times: int = 2) -> None:
+    """Draw images [N, 1, H, W] in [0, 1] as a grid below a title, black 0 and white 1 whatever the images hold.
+
+    A pixel of an image is a square of `times` x `times` pixels of the file, so that none is wider than another.
+    """
+    canvas = np.kron(tile(images, columns), np.ones((times, times)))
+    (height, width), top, dpi = canvas.shape, 40, plt.rcParams["savefig.dpi"]
+    figure = plt.figure(figsize=((width + 0.5) / dpi, (height + top + 0.5) / dpi), dpi=dpi)
+    figure.figimage(canvas, 0, 0, cmap="gray", vmin=0, vmax=1)
+    figure.text(4 / width, 1 - top / 2 / (height + top), title, va="center", fontsize=11, fontweight="bold")
     save(figure, path)
 
 

@@ -25,8 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent
 TRIALS = {
     "wgan_gp": {  # what differs from the script's defaults; the first trials had further flags, see their commit
         "defaults": {},
-        "batch_norm": {"self_modulation": 0},
-        "plain": {"batch_norm": False, "self_modulation": 0},
+        "batch_norm": {"batch_norm": True},
+        "self_modulation": {"batch_norm": True, "self_modulation": 32},
         "many_steps": {"batch_size": 25, "critic_steps": 1},
     },
     "dcgan": {

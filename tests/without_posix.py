@@ -1,4 +1,4 @@
-"""Plugin for pytest that takes away what Python on Windows does not have: `PYTHONPATH=tests pytest -p without_posix`."""
+"""Plugin for pytest that takes away what Windows does not have: `PYTHONPATH=tests pytest -p without_posix`."""
 
 import os
 import signal

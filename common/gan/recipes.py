@@ -123,6 +123,19 @@ def wgan_gp_papers(config: Any) -> dict[str, Any]:
     return {"batch_norm": False, "self_modulation": 0, "lr": 1e-4, "decay_from": 1.0, "critic_steps": 5}
 
 
+def events(config: Any) -> dict[str, float]:
+    """What happens in training, at which fraction of it; what never happens is left out."""
+    found = {"learning rates fall": config.decay_from}
+    if getattr(config, "max_shift", 0):
+        found["images are shifted"] = config.shift_from
+    if getattr(config, "echo", 1) > 1:
+        found["each batch twice" if config.echo == 2 else f"each batch {config.echo} times"] = config.echo_from
+    together: dict[float, list[str]] = {}
+    for event, fraction in found.items():
+        together.setdefault(fraction, []).append(event)
+    return {", ".join(names): fraction for fraction, names in together.items() if 0 < fraction < 1}
+
+
 class Moment(NamedTuple):
     """The DCGAN's settings at one moment of training.
 

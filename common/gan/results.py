@@ -157,7 +157,7 @@ def write_results(run: Run, generator: Generator, average: MovingAverage, data: 
     torch.save(stored, buffer)
     write_file(folder / "generator.pt", buffer.getvalue())
     samples = draw(average.network, noise_for(run, "samples", STORED))
-    write_npz(folder / "samples.npz", samples)
+    write_npz(folder / "samples.npz", images=samples)
     if config.data:
         run.say(own_data.ONLY)
     elif config.quality_samples:
@@ -168,19 +168,16 @@ def write_results(run: Run, generator: Generator, average: MovingAverage, data: 
             compare_with_training_images(run, samples)
         quality_figures.quality(run.rows("quality"), folder / "quality.png")
 
-    figures.image_grid(to_unit_range(data.train[:GRID].cpu()), 10, folder / "real.png", "Real training images")
-    for epoch in sample_epochs(config):
-        title = f"Epoch {epoch}, averaged weights, fixed noise"
-        figures.image_grid(_kept(run, epoch), 10, folder / f"fake_epoch_{epoch:02d}.png", title)
-    gan_figures.progress({epoch: _kept(run, epoch)[:16] for epoch in sample_epochs(config)}, folder / "progress.png")
-    frames = {epoch: _kept(run, epoch)[:64] for epoch in range(1, config.epochs + 1)}
-    gan_figures.progress_animation(frames, folder / "progress.gif")
-    figures.image_grid(
-        to_unit_range(draw(average.network, interpolation_paths(noise_for(run, "paths", 16)))),
-        12,
-        folder / "interpolation.png",
-        "Rows: paths between two latent points",
-    )
+    # An archive of the images that are drawn, so that `studies/redraw.py` can draw them again without the run.
+    grids = {"real": data.train[:GRID].cpu()}
+    for epoch in range(1, config.epochs + 1):
+        whole = run.tensors[f"averaged_{epoch:03d}"].cpu()
+        drawn = epoch in sample_epochs(config)
+        grids[f"{'grid' if drawn else 'frame'}_{epoch:02d}"] = whole if drawn else whole[: gan_figures.FRAME]
+    grids["paths"] = draw(average.network, interpolation_paths(noise_for(run, "paths", 16)))
+    write_npz(folder / "grids.npz", **grids)
+    events = recipes.events(config)
+    gan_figures.every_figure(folder, run.script, events, run.rows("losses"), run.rows("metrics"), grids)
 
 
 def summary(run: Run) -> str:
@@ -199,10 +196,6 @@ def summary(run: Run) -> str:
     return "\n".join(lines)
 
 
-def _kept(run: Run, epoch: int) -> torch.Tensor:
-    return to_unit_range(run.tensors[f"averaged_{epoch:03d}"].cpu())
-
-
 def interpolation_paths(ends: torch.Tensor, points: int = 12) -> torch.Tensor:
     """Great-circle paths between pairs of latent points [2k, d]; they keep norms typical of N(0, I): [k * points, d].
 
@@ -216,10 +209,11 @@ def interpolation_paths(ends: torch.Tensor, points: int = 12) -> torch.Tensor:
     return paths.flatten(0, 1)
 
 
-def write_npz(path: Path, images: torch.Tensor) -> None:
-    """Write uint8 images [N, 1, 28, 28] as the array `images` of an `.npz` file."""
+def write_npz(path: Path, **images: torch.Tensor) -> None:
+    """Write uint8 images [N, 1, 28, 28] as arrays of an `.npz` file, under their names."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, images=images.numpy())
+    arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in images.items()}
+    np.savez_compressed(buffer, **arrays)
     write_file(path, buffer.getvalue())
 
 
@@ -257,7 +251,7 @@ def sample_finished_run(config: Any) -> None:
     generator = load_generator(path)
     noise = torch.randn(config.sample, generator.latent_dim, generator=rng_for(config.seed, "drawn", 0))
     images = draw(generator, noise)
-    write_npz(path.parent / "drawn.npz", images)
+    write_npz(path.parent / "drawn.npz", images=images)
     figures.image_grid(
         to_unit_range(images[:GRID]), 10, path.parent / "drawn.png", f"{min(GRID, config.sample)} new images"
     )

@@ -9,25 +9,33 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 
-from common.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, save, tile
+from common.figures import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED, save, tile
 
 FRECHET = "Fréchet distance on\nFashion-MNIST features"
-GROUPS = {"floor": GREEN, "noise": BLUE, "blur": ORANGE, "classes": PURPLE, "ceiling": RED}
+GROUPS = {"floor": GREEN, "noise": BLUE, "blur": ORANGE, "classes": PURPLE, "ceiling": RED, "models": INK}
 
 
-def scale(table: pd.DataFrame, path: Path) -> None:
-    """The Fréchet distance of known images on a logarithmic axis, a dot each, floor first."""
-    figure, axis = plt.subplots(figsize=(8, 0.34 * len(table) + 1.1))
+def scale(known: pd.DataFrame, models: pd.DataFrame, path: Path) -> None:
+    """The Fréchet distance of known images and of trained models on a logarithmic axis, from the nearest on.
+
+    Args:
+        known, models: columns group, images, frechet, frechet_std.
+    """
+    table = pd.concat([known, models]).sort_values("frechet")
+    figure, axis = plt.subplots(figsize=(8, 0.32 * len(table) + 1.1))
     for row, (group, value, spread) in enumerate(
         zip(table["group"], table["frechet"], table["frechet_std"], strict=True)
     ):
-        axis.errorbar(value, row, xerr=spread, fmt="o", color=GROUPS[group], ms=8, capsize=3)
+        shape = "D" if group == "models" else "o"
+        axis.errorbar(value, row, xerr=spread, fmt=shape, color=GROUPS[group], ms=7, capsize=3)
         axis.annotate(f"{value:.3g}", (value, row), xytext=(9, 0), textcoords="offset points", va="center", fontsize=9)
-    axis.set_yticks(range(len(table)), table["images"])
+    labels = axis.set_yticks(range(len(table)), table["images"])
+    for label, group in zip(labels, table["group"], strict=True):
+        label.label1.set_fontweight("bold" if group == "models" else "normal")
     axis.invert_yaxis()
     axis.set(xscale="log", xmargin=0.08, xlabel=FRECHET.replace("\n", " ") + " against the 10,000 test images")
     axis.xaxis.set_major_formatter("{x:g}")
-    axis.set_title("What a Fréchet distance means")
+    axis.set_title("Known images (dots) and trained models (diamonds)")
     save(figure, path)
 
 
@@ -94,15 +102,18 @@ def seeds(table: pd.DataFrame, path: Path) -> None:
     """
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
     for axis, name, title in zip(axes, ("dcgan", "wgan_gp"), ("DCGAN", "WGAN-GP"), strict=True):
-        for setting, weights, color, label in (
-            (name, "averaged", BLUE, "defaults, averaged weights"),
-            (f"{name}_paper", "raw", ORANGE, "papers' settings, raw weights"),
+        for setting, weights, color, dashes, label in (
+            (name, "averaged", BLUE, "-", "defaults, averaged weights"),
+            (name, "raw", BLUE, ":", "defaults, raw weights"),
+            (f"{name}_paper", "averaged", ORANGE, "-", "papers' settings, averaged weights"),
+            (f"{name}_paper", "raw", ORANGE, ":", "papers' settings, raw weights"),
         ):
             part = table[(table["setting"] == setting) & (table["weights"] == weights)]
             spread = part["frechet_std"].fillna(0)
-            axis.errorbar(part["epoch"], part["frechet"], spread, color=color, marker="o", ms=4, capsize=3, label=label)
+            style = {"color": color, "ls": dashes, "marker": "o", "ms": 4, "capsize": 3, "label": label}
+            axis.errorbar(part["epoch"], part["frechet"], spread, **style)
         axis.set(title=title, xlabel="epoch")
         axis.set_xlim(left=0)
     _frechet_axis(axes[0])
-    axes[1].legend(title="bars: standard deviation over runs")
+    axes[1].legend(title="bars: standard deviation over runs", fontsize=8, title_fontsize=8)
     save(figure, path)

@@ -16,7 +16,8 @@ METHOD_COLORS = (BLUE, GREY, GREEN, PURPLE, RED)
 
 def elbo(metrics: pd.DataFrame, latent_dim: int, path: Path) -> None:
     """Negative ELBO and its two parts against the epoch; training and test in each panel; active units in the title."""
-    figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.4))
+    figure, axes = plt.subplots(1, 3, figsize=(8, 3.2))
+    metrics = metrics[metrics["epoch"] > 1] if len(metrics) > 1 else metrics  # the first is far above all that follow
     names = {
         "negative_elbo": "Negative ELBO",
         "reconstruction": "Reconstruction, $-\\log p(x|z)$",
@@ -26,10 +27,7 @@ def elbo(metrics: pd.DataFrame, latent_dim: int, path: Path) -> None:
         axis.plot(metrics["epoch"], metrics[name], "o-", ms=3, color=GREY, label="training (augmented)")
         axis.plot(metrics["epoch"], metrics[f"test_{name}"], "o-", ms=3, color=BLUE, label="test")
         axis.set_title(title)
-        later = metrics[metrics["epoch"] > 1][[name, f"test_{name}"]].to_numpy()
-        if later.size:  # the first epoch's mean over training is far above all that follows
-            low, high = later.min(), later.max()
-            axis.set_ylim(low - 0.08 * (high - low) - 1, high + 0.3 * (high - low) + 1)
+        axis.margins(y=0.15)
     axes[0].set_ylabel("nats per image")
     axes[0].legend(title="from epoch 2 on", loc="upper right")
     units = int(metrics["active_units"].iloc[-1])

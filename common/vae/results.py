@@ -111,7 +111,7 @@ def draw_figures(run: Run, vae: VAE, test: Split) -> None:
     vae.train()
     pairs = torch.stack([originals.view(3, 10, 28, 28), reconstructed.view(3, 10, 28, 28)], dim=1).flatten(0, 1)
     vae_figures.reconstructions(pairs.cpu().numpy(), names, folder / "reconstructions.png")
-    figures.image_grid(samples.cpu(), 20, folder / "samples.png", "Decoded prior samples: means of p(x|z), z ~ N(0, I)")
+    figures.image_grid(samples.cpu(), 12, folder / "samples.png", "Decoded prior samples: means of p(x|z), z ~ N(0, I)")
 
     if "latents_2d" not in run.tensors:
         means = posterior_means(vae, test.images).cpu().numpy()

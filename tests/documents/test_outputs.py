@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-import test_numbers
+import test_cells
 
 from common.run.cli import parse
 from common.run.identity import NOT_IDENTITY, under_todays_names
@@ -63,11 +63,11 @@ def test_reference_results_come_from_committed_code_and_stated_settings(name):
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_a_number_that_is_off_by_one_in_its_last_digit_is_found(document):
     missed, n = [], 0
-    for comment, text in test_numbers.blocks((ROOT / document).read_text()):
-        hidden = test_numbers.LEFT_OUT.sub(lambda m: re.sub(r"[^\n]", "\0", m[0]), text)
-        for match in test_numbers.NUMBER.finditer(hidden):
+    for comment, text in test_cells.blocks((ROOT / document).read_text()):
+        hidden = test_cells.LEFT_OUT.sub(lambda m: re.sub(r"[^\n]", "\0", m[0]), text)
+        for match in test_cells.NUMBER.finditer(hidden):
             digit = max(i for i in range(*match.span()) if text[i].isdigit() and "e" not in text[match.start() : i])
             changed = text[:digit] + str((int(text[digit]) + 1) % 10) + text[digit + 1 :]
-            n, missed = n + 1, missed if test_numbers.fault(comment, changed) else [*missed, match[0]]
+            n, missed = n + 1, missed if test_cells.fault(comment, changed) else [*missed, match[0]]
     assert n > 50
     assert len(missed) <= 0.01 * n, missed

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from stand_in import NoFloat64OnDevice
 
 import q4_dcgan
@@ -23,6 +24,7 @@ from common.quality import classifier, copies, distances
 from common.quality import figures as quality_figures
 from common.run import Guard, checkpoints, run
 from common.run.cli import BadInput
+from studies import redraw
 
 SCRIPTS = {"q4_dcgan": q4_dcgan, "q4_wgan_gp": q4_wgan_gp}
 FIGURES = {"loss_curves.png", "real.png", "progress.png", "progress.gif", "interpolation.png"}
@@ -61,7 +63,7 @@ def tiny(module, out, **changes):
     """Two epochs of 12 steps, the DCGAN's second of 24, width 2; nothing is measured unless asked for."""
     settings = {"epochs": 2, "batch_size": 20, "width": 2, "latent_dim": 5, "quality_samples": 0}
     if module is q4_wgan_gp:
-        settings["critic_steps"] = 5
+        settings |= {"critic_steps": 5, "batch_norm": True, "self_modulation": 4}
     else:
         settings |= {"discriminator_width": 2, "lookahead": 5, "echo_from": 0.5}
     return module.Config(**{**settings, "out": out, **changes})
@@ -340,6 +342,33 @@ def test_drawing_changes_no_weight_and_no_statistic():
     assert generator.training
     # Evaluation mode: an image does not depend on the others in its batch.
     assert results.draw(generator, noise[:1]).equal(images[:1])
+
+
+def test_figures_can_be_drawn_again_from_the_files_of_a_run(drawing_module, tmp_path):
+    module = drawing_module
+    module.main(tiny(module, tmp_path))
+    names = {*FIGURES, "fake_epoch_01.png", "fake_epoch_02.png"}
+    drawn = {name: (tmp_path / name).read_bytes() for name in names}
+    for name in names:
+        (tmp_path / name).unlink()
+    redraw.main(redraw.Config((tmp_path,)))
+    assert {name: (tmp_path / name).read_bytes() for name in names - {"loss_curves.png"}} == {
+        name: drawn[name] for name in names - {"loss_curves.png"}
+    }
+    assert (tmp_path / "loss_curves.png").exists()  # from rounded values
+    with pytest.raises(BadInput, match="holds no run"):
+        redraw.main(redraw.Config((tmp_path / "checkpoints",)))
+
+
+def test_a_pixel_of_a_grid_is_a_square_of_pixels_of_the_file(tmp_path):
+    images = torch.rand(6, 1, 28, 28)
+    figures.image_grid(images, 3, tmp_path / "grid.png", "Title")
+    with Image.open(tmp_path / "grid.png") as picture:
+        pixels = np.asarray(picture.convert("L"))[-116:]
+    assert pixels.shape == (2 * (2 * 30 - 2), 2 * (3 * 30 - 2))
+    squares = pixels.reshape(58, 2, 88, 2)
+    assert (squares == squares[:, :1, :, :1]).all()
+    assert np.abs(squares[:, 0, :, 0] / 255 - tile(images, 3)).max() < 2 / 255
 
 
 def test_grids_have_one_fixed_range():
