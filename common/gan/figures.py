@@ -92,9 +92,10 @@ def wgan_curves(losses: pd.DataFrame, metrics: pd.DataFrame, events: dict[str, f
     at = (metrics["epoch"] / metrics["epoch"].max() * x.max()).to_numpy()
     axes[1].plot(at, metrics["wasserstein_test"], "s", color=RED, ms=4, label="held-out images, at an epoch's end")
     low, high = losses["wasserstein"].quantile([0.1, 1])
-    axes[1].set(yscale="log", ylim=(max(low, 1e-3 * high) / 2, 1.5 * high))  # the logarithm of what is below 0 is cut
-    axes[1].yaxis.set_major_formatter("{x:g}")
-    axes[1].yaxis.set_minor_formatter("")
+    if min(high, losses["wasserstein"].mean(), metrics["wasserstein_test"].max()) > 0:  # what is below 0 is cut
+        axes[1].set(yscale="log", ylim=(max(low, 1e-3 * high) / 2, 1.5 * high))
+        axes[1].yaxis.set_major_formatter("{x:g}")
+        axes[1].yaxis.set_minor_formatter("")
     axes[2].plot(at, metrics["gap"], "o-", color=PURPLE, ms=4, label="mean f(training) - mean f(held out)")
     axes[2].axhline(0, color=GREY, lw=0.8)
     _curve(axes[3], x, losses["gradient_norm"], RED, "at interpolated images")

@@ -5,6 +5,9 @@ import itertools
 import json
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -24,6 +27,22 @@ REFERENCES = sorted(path.parent.name for path in (ROOT / "outputs" / "reference"
 def test_pictures_and_links_exist(document):
     for target in re.findall(r"\]\(((?!http)[^)#]+)\)", (ROOT / document).read_text()):
         assert (ROOT / target).exists(), target
+
+
+def test_runs_leave_a_clone_clean(tmp_path):
+    """A script writes to its default folder, and git sees nothing of it."""
+    clone = tmp_path / "clone"
+    if subprocess.run(["git", "clone", "-q", ROOT, clone], capture_output=True).returncode:
+        pytest.skip("this is no git checkout")
+    shutil.copytree(ROOT / "common", clone / "common", dirs_exist_ok=True)  # the code as it is, committed or not
+    small = "--iterations 20 --evaluate-every 10 --eval-samples 1000 --transport-samples 10 --seeds 1"
+    before = subprocess.run(["git", "status", "--short"], cwd=clone, capture_output=True, text=True).stdout
+    command = [sys.executable, "q2_gan_lab.py", *small.split()]
+    done = subprocess.run(command, cwd=clone, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (clone / "outputs" / "q2_gan_lab" / "metrics.csv").exists()
+    after = subprocess.run(["git", "status", "--short"], cwd=clone, capture_output=True, text=True).stdout
+    assert after == before
 
 
 def test_documents_are_short():

@@ -4,6 +4,7 @@ import pytest
 from driver import outcome, start
 from matplotlib.figure import Figure
 
+from common import own_data
 from common.gan import figures as gan_figures
 from common.gan import results
 from common.plane import figures
@@ -28,7 +29,7 @@ def tiny(small_data):
 
     def run(name, out, *flags, fault=None, prepare=None, life=None):
         def shrink(module):
-            for place in (module, results):
+            for place in (module, results, own_data):
                 if hasattr(place, "load_fashion_mnist"):
                     place.load_fashion_mnist = small_data
             Figure.savefig = lambda figure, buffer, **_: buffer.write(b"a figure")  # drawing takes most of the time
