@@ -18,7 +18,7 @@ NOT_HISTORY = ("command", "seconds", "matplotlib", "pandas")  # what changes no 
 def environment(device: torch.device, seconds: float) -> dict[str, Any]:
     """Where a result comes from: versions, commit, command, processor, threads and seconds of training."""
     return {
-        "command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join(["python", _script(), *sys.argv[1:]]),
         "commit": _commit(),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
@@ -45,6 +45,12 @@ def history(former: list[dict[str, Any]], now: dict[str, Any], step: int) -> lis
     if former and {"from_step": former[-1]["from_step"], **made_by} == former[-1]:
         return former
     return [*former, {"from_step": step, **made_by}]
+
+
+def _script() -> str:
+    """The script that runs, from the repository's root on."""
+    path, root = Path(sys.argv[0]).resolve(), Path(__file__).resolve().parents[2]
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
 
 
 def _accelerator(device: torch.device) -> dict[str, Any]:

@@ -327,6 +327,14 @@ def test_environment_and_config_say_what_made_the_result(tmp_path):
     assert {"commit", "processor", "seconds", "numpy", "system", "vector_instructions"} <= set(found)
 
 
+def test_the_command_on_record_names_the_script_from_the_repositorys_root(tmp_path, monkeypatch):
+    for path, shown in ((toy_script.__file__, "tests/toy_script.py"), ("/elsewhere/mine.py", "mine.py")):
+        monkeypatch.setattr("sys.argv", [path, "--lr", "0.1"])
+        toy_script.main(Config(out=tmp_path / shown.replace("/", "_")))
+        found = json.loads((tmp_path / shown.replace("/", "_") / "environment.json").read_text())
+        assert found["command"] == f"python {shown} --lr 0.1"
+
+
 def test_streams_and_steps_have_their_own_randomness():
     draws = {
         (seed, stream, step): torch.rand(1, generator=rng_for(seed, stream, step)).item()
