@@ -2,7 +2,7 @@
 
 Question: what happens while a GAN learns a distribution in the plane? Do real and fake end up close, how long are the
 generator's gradients and what does that mean, and can the discriminator still tell the two apart? The assignment
-looked at it in GAN Lab (Kahng et al. 2018, arXiv 1809.01587), a web page; here the same is run headless and measured.
+looked at it in GAN Lab (Kahng et al. 2018, arXiv 1809.01587), a web page; here the same is run headless or in a page.
 
 Losses: the GAN of Goodfellow et al. 2014 (arXiv 1406.2661) with the non-saturating generator, least squares (Mao et al.
 2017, arXiv 1611.04076), WGAN-GP (Gulrajani et al. 2017, arXiv 1704.00028).
@@ -10,11 +10,11 @@ Losses: the GAN of Goodfellow et al. 2014 (arXiv 1406.2661) with the non-saturat
 Examples:
     python q2_gan_lab.py
     python q2_gan_lab.py --target all --loss all --out outputs/q2_gan_lab/comparison
+    python q2_gan_lab.py --live
 
-The first trains three seeds side by side and writes to outputs/q2_gan_lab: training.html (a page that plays training
-back), training.gif, metrics.csv (a row per seed and evaluation), floors.csv (real against real), answers.csv (the last
-tenth of training against the floors, over the seeds), snapshot.png, manifold.png, divergences.png, losses.png. The
-second writes comparison.csv and comparison.png, runs.csv (a row per seed) and a folder for each target and loss.
+The first trains three seeds side by side and writes to outputs/q2_gan_lab: training.html and .gif (training played
+back), metrics.csv (a row per seed and evaluation), floors.csv (real against real), answers.csv (the last
+tenth against the floors), snapshot.png, manifold.png, divergences.png, losses.png. The second: comparison.*, runs.csv.
 """
 
 from collections.abc import Sequence
@@ -25,16 +25,16 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from common.losses import gradient_penalty
 from common.plane import comparison, results
 from common.plane.networks import Discriminator, Generator
-from common.plane.recipes import LIMITS, RECIPES, SIZES, training_bytes
+from common.plane.recipes import RECIPES, SIZES, check, training_bytes
 from common.plane.results import Players, draw_noise
-from common.plane.targets import TARGETS
+from common.plane.targets import target_of
 from common.run import Run, require_finite, rng_for
-from common.run.cli import launch, require, require_range, resolve_device
+from common.run.cli import launch, resolve_device
 from common.run.memory import require_memory
 from common.schedule import linear_decay
 
@@ -42,8 +42,8 @@ from common.schedule import linear_decay
 @dataclass(frozen=True)
 class Config:
     # Game
-    target: Literal["line", "gaussians", "ring", "disjoint", "eight", "grid", "all"] = "ring"
-    """The distribution to learn; the first four are GAN Lab's, the last two the usual tests for mode collapse."""
+    target: str = "ring"
+    """The distribution: line, gaussians, ring, disjoint, eight, grid, all, or a CSV file of points x,y (0 to 1)."""
     loss: Literal["gan", "least-squares", "wgan-gp", "all"] = "gan"
     """The pair of losses. With `all` here or as target: every such run, and a table that compares them."""
     recipe: Literal["ours", "ganlab"] = "ours"
@@ -112,14 +112,13 @@ class Config:
     """Start over, dropping the checkpoints in the folder."""
     tensorboard: bool = False
     """Also write the tables for TensorBoard, to the folder tensorboard in --out."""
+    live: bool = False
+    """Train in a page of the browser, served from this machine to itself, where these settings can be turned."""
+    no_browser: bool = False
+    """With --live: print the page's address instead of opening it."""
 
     def __post_init__(self) -> None:
-        for name, (low, high) in LIMITS.items():
-            require_range("--" + name.replace("_", "-"), getattr(self, name), low, high)
-        for beta in self.betas:
-            require(0 <= beta < 1, "--betas", beta, "numbers from 0, below 1")
-        wanted = f"at most --eval-samples, {self.eval_samples}"
-        require(self.transport_samples <= self.eval_samples, "--transport-samples", self.transport_samples, wanted)
+        check(self)
 
     @property
     def is_comparison(self) -> bool:
@@ -175,45 +174,43 @@ def generator_step(config: Config, players: Players, z: Tensor) -> Tensor:
     return loss.detach()
 
 
-def iteration(config: Config, players: Players, rngs: Sequence[torch.Generator], step: int) -> Tensor:
-    """The discriminator's steps, then the generator's: the last loss of each [S, 2]."""
+def set_learning_rates(config: Config, players: Players, step: int) -> None:
+    """The learning rates of one iteration."""
     peaks = ((players.generator_optimizer, config.generator_lr), (players.discriminator_optimizer, config.lr))
     for optimizer, peak in peaks:
         optimizer.param_groups[0]["lr"] = linear_decay(step, config.iterations, peak, config.decay_from)
 
+
+def discriminator_turn(config: Config, players: Players, rngs: Sequence[torch.Generator]) -> Tensor:
+    """The discriminator's steps of one iteration -> its last loss [S]; the generator rests: one pass for all steps."""
     n = config.batch_size * config.discriminator_steps
     with torch.no_grad():
-        fakes = results.in_chunks(
-            players.generator, draw_noise(config, n, rngs)
-        )  # the generator rests meanwhile: one pass for all steps
-    reals = torch.stack([TARGETS[config.target].sample(n, rng) for rng in rngs])  # [S, n, 2]
+        fakes = results.in_chunks(players.generator, draw_noise(config, n, rngs))
+    reals = torch.stack([target_of(config.target).sample(n, rng) for rng in rngs])  # [S, n, 2]
     for real, fake in zip(reals.split(config.batch_size, 1), fakes.split(config.batch_size, 1), strict=True):
         weight = None
         if config.loss == "wgan-gp":
             weight = torch.stack([torch.rand(config.batch_size, generator=rng, device=rng.device) for rng in rngs])
-        d_loss = discriminator_step(config, players, real, fake, weight)
+        loss = discriminator_step(config, players, real, fake, weight)
+    return loss
+
+
+def generator_turn(config: Config, players: Players, rngs: Sequence[torch.Generator]) -> Tensor:
+    """The generator's steps of one iteration and its average's -> its last loss [S]."""
     for _ in range(config.generator_steps):
-        g_loss = generator_step(config, players, draw_noise(config, config.batch_size, rngs))
+        loss = generator_step(config, players, draw_noise(config, config.batch_size, rngs))
     players.average.update_parameters(players.generator)
-    return torch.stack([d_loss, g_loss], 1)
+    return loss
 
 
 def players(config: Config) -> Players:
     """Both networks of every seed, their optimizers and the generator's average; weights are functions of the seed."""
-    seeds = range(config.seed, config.seed + config.seeds)
-    rngs, centred = [rng_for(seed, "weights", 0) for seed in seeds], config.coordinates == "centred"
-    device = resolve_device(config.device)
+    rngs = [rng_for(config.seed + k, "weights", 0) for k in range(config.seeds)]
+    centred, device = config.coordinates == "centred", resolve_device(config.device)
     generator = Generator(config.noise_dim, config.generator_width, config.generator_depth, centred, rngs)
     discriminator = Discriminator(config.discriminator_width, config.discriminator_depth, config.leak, centred, rngs)
-
-    def optimizer(network: nn.Module) -> torch.optim.Optimizer:
-        if config.optimizer == "adam":
-            return torch.optim.Adam(network.parameters(), betas=config.betas, fused=True)
-        return torch.optim.SGD(network.parameters(), fused=True)
-
-    generator, discriminator = generator.to(device), discriminator.to(device)
-    average = results.moving_average(generator, config.average_decay)
-    return Players(generator, discriminator, optimizer(generator), optimizer(discriminator), average)
+    optimizers = [results.optimizer_of(config, network.to(device)) for network in (generator, discriminator)]
+    return Players(generator, discriminator, *optimizers, results.moving_average(generator, config.average_decay))
 
 
 def train(run: Run, config: Config, networks: Players) -> None:
@@ -224,7 +221,9 @@ def train(run: Run, config: Config, networks: Players) -> None:
         results.evaluate(run, config, networks, fake_loss, 0)
     for step in run.steps(config.iterations, config.evaluate_every):
         rngs = [rng_for(config.seed + k, "train", step, run.device) for k in range(config.seeds)]
-        run.tensors["losses"][step] = iteration(config, networks, rngs, step)
+        set_learning_rates(config, networks, step)
+        turns = [turn(config, networks, rngs) for turn in (discriminator_turn, generator_turn)]
+        run.tensors["losses"][step] = torch.stack(turns, 1)  # [S, 2]
         done = step + 1
         if done % config.evaluate_every == 0 or done == config.iterations:
             results.evaluate(run, config, networks, fake_loss, done)
@@ -234,15 +233,17 @@ def main(config: Config) -> None:
     """Train one GAN and draw it, or compare many."""
     torch.set_num_threads(1)  # the networks are too small to share
     require_memory(config, training_bytes, SIZES, resolve_device(config.device))
-    if config.is_comparison:
-        comparison.compare(config, RECIPES, players, train)
-        return
+    if config.live:
+        from common.plane import live_server  # here, for Bokeh would slow every other start
 
-    # Networks and run: the same command continues where the last checkpoint stood.
-    networks = players(config)
-    with Run(config, "q2_gan_lab", **networks._asdict()) as run:
-        train(run, config, networks)
-        results.report(run, config, networks)
+        live_server.serve(config, (players, set_learning_rates, discriminator_turn, generator_turn, generator_loss))
+    elif config.is_comparison:
+        comparison.compare(config, RECIPES, players, train)
+    else:  # the same command continues where the last checkpoint stood
+        networks = players(config)
+        with Run(config, "q2_gan_lab", **networks._asdict()) as run:
+            train(run, config, networks)
+            results.report(run, config, networks)
 
 
 if __name__ == "__main__":

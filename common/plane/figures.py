@@ -78,14 +78,20 @@ class _Scene:
     def show(self, index: int) -> None:
         """Move to frame `index`; an arrow is at most 2 `ARROW` long, and none starts outside the window."""
         frames = self.frames
-        steps = frames.arrows[index] * ARROW / frames.long
-        length = np.linalg.norm(steps, axis=1, keepdims=True)
-        steps = steps * np.minimum(1, 2 * ARROW / np.maximum(length, 1e-12))
+        steps = short_arrows(frames.fakes[index], frames.arrows[index], frames.long)
         self.surface.set_data(frames.surface[index])
         self.fakes.set_offsets(frames.fakes[index])
         self.arrows.set_offsets(frames.fakes[index])
-        inside = ((frames.fakes[index] > WINDOW[0]) & (frames.fakes[index] < WINDOW[1])).all(1, keepdims=True)
-        self.arrows.set_UVC(*np.where(inside, steps, 0).T)
+        self.arrows.set_UVC(*steps.T)
+
+
+def short_arrows(fakes: np.ndarray, arrows: np.ndarray, long: float) -> np.ndarray:
+    """Arrows as they are drawn [n, 2]: `long` becomes `ARROW`, none is above twice that, none starts outside."""
+    steps = arrows * ARROW / long
+    length = np.linalg.norm(steps, axis=1, keepdims=True)
+    steps = steps * np.minimum(1, 2 * ARROW / np.maximum(length, 1e-12))
+    inside = ((fakes > WINDOW[0]) & (fakes < WINDOW[1])).all(1, keepdims=True)
+    return np.where(inside, steps, 0)
 
 
 def snapshots(frames: Frames, path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from typing import Any, NamedTuple
 
+from common.plane.targets import TARGETS, target_of
+from common.run.cli import require, require_range
 from common.run.memory import KEPT
 
 FRAME, ROW = 91_000, 3_000  # bytes that an evaluation keeps: a frame, and a row for each seed
@@ -30,6 +32,21 @@ LIMITS = {
     "comparison_seeds": (1, 1000),
 }
 """The lowest and the highest value of each number."""
+
+
+def check(config: Any) -> None:
+    """Raise `BadInput`, naming the flag, for a setting that is not possible."""
+    for name, (low, high) in LIMITS.items():
+        require_range("--" + name.replace("_", "-"), getattr(config, name), low, high)
+    for beta in config.betas:
+        require(0 <= beta < 1, "--betas", beta, "numbers from 0, below 1")
+    wanted = f"at most --eval-samples, {config.eval_samples}"
+    require(config.transport_samples <= config.eval_samples, "--transport-samples", config.transport_samples, wanted)
+    if config.target.endswith(".csv"):
+        target_of(config.target)
+    else:
+        choices = f"{', '.join(TARGETS)}, all, or a CSV file of points"
+        require(config.target in (*TARGETS, "all"), "--target", config.target, choices)
 
 
 SIZES = ("batch_size", "discriminator_steps", "iterations", "generator_width", "discriminator_width", "seeds")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from common.plane import figures, measures
-from common.plane.targets import TARGETS
+from common.plane.targets import target_of
 from common.run import Run, rng_for
 from common.run.files import write_file
 from common.run.reference import beside, read_reference
@@ -46,6 +46,13 @@ def moving_average(generator: nn.Module, decay: float) -> AveragedModel:
         torch._foreach_lerp_(list(mine), list(theirs), 1 - min(decay, (1 + int(n)) / (10 + int(n))))
 
     return AveragedModel(generator, multi_avg_fn=average)
+
+
+def optimizer_of(config: Any, network: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer of a network, whose learning rate the script sets at each iteration."""
+    if config.optimizer == "adam":
+        return torch.optim.Adam(network.parameters(), betas=config.betas, fused=True)
+    return torch.optim.SGD(network.parameters(), fused=True)
 
 
 def draw_noise(config: Any, n: int, rngs: Sequence[torch.Generator]) -> Tensor:
@@ -86,7 +93,7 @@ def arrows(discriminator: nn.Module, fake_loss: Callable[[Tensor], Tensor], fake
 def prepare(run: Run, config: Any) -> None:
     """The floors, real against real, and room for what each iteration and each frame keeps."""
     run.say(f"measuring real samples against real ones, {FLOOR_DRAWS} draws")
-    target, sizes = TARGETS[config.target], (config.eval_samples, config.transport_samples)
+    target, sizes = target_of(config.target), (config.eval_samples, config.transport_samples)
     for row in measures.floor(target, *sizes, FLOOR_DRAWS, lambda draw: run.rng("floors", draw)):
         run.record("floors", **row)
     frames = 2 + (config.iterations - 1) // config.evaluate_every
@@ -103,7 +110,7 @@ def evaluate(run: Run, config: Any, players: Players, fake_loss: Callable[[Tenso
         done: iterations done.
     """
     rngs = [rng_for(config.seed + k, "evaluate", done, run.device) for k in range(config.seeds)]
-    target, discriminator = TARGETS[config.target], players.discriminator
+    target, discriminator = target_of(config.target), players.discriminator
     real = torch.stack([target.sample(config.eval_samples, rng) for rng in rngs])  # [S, n, 2]
     z = draw_noise(config, config.eval_samples, rngs)
     with torch.no_grad():
@@ -121,10 +128,12 @@ def evaluate(run: Run, config: Any, players: Players, fake_loss: Callable[[Tenso
         seen = (real[k].cpu(), fake[k].cpu(), averaged[k].cpu(), *(f[k].cpu() for f in scores))
         row = {"seed": config.seed + k, "iteration": done}
         recent = run.tensors["losses"][since:done, k].mean(0) if done else torch.full((2,), torch.nan)
-        row |= {"discriminator_loss": recent[0], "generator_loss": recent[1], **_row(config, *seen)}
+        row |= {"discriminator_loss": recent[0], "generator_loss": recent[1], **row_of(config, *seen)}
         run.record("metrics", **row, gradient_at_fakes=fakes_norm[k], generator_gradient=weights_norm[k])
 
-    _keep_frame(run, config, players, fake_loss, frame, (scores[0][0].mean() + scores[1][0].mean()) / 2)
+    middle = (scores[0][0].mean() + scores[1][0].mean()) / 2
+    for name, tensor in frame_of(config, players, fake_loss, shown_noise(config, run.device), middle).items():
+        run.tensors[name][frame] = tensor
     if done * 10 // config.iterations > max(0, since) * 10 // config.iterations:
         last = run.rows("metrics").tail(config.seeds).mean()
         run.say(f"iteration {done:,}/{config.iterations:,}  JS {last.js:.4f}  W1 {last.w1:.4f}")
@@ -135,9 +144,9 @@ def in_chunks(network: nn.Module, x: Tensor) -> Tensor:
     return torch.cat([network(part) for part in x.split(CHUNK, 1)], 1)
 
 
-def _row(config: Any, real: Tensor, fake: Tensor, averaged: Tensor, f_real: Tensor, f_fake: Tensor) -> dict[str, Any]:
+def row_of(config: Any, real: Tensor, fake: Tensor, averaged: Tensor, f_real: Tensor, f_fake: Tensor) -> dict[str, Any]:
     """The measures of one seed, from samples [n, 2] and scores [n] on the CPU."""
-    target, n_transport = TARGETS[config.target], config.transport_samples
+    target, n_transport = target_of(config.target), config.transport_samples
     middle = (f_real.mean() + f_fake.mean()) / 2
     thresholds: dict[str, Any] = {"gan": 0.0, "least-squares": 0.5, "wgan-gp": middle}
     threshold = thresholds[config.loss]
@@ -152,17 +161,41 @@ def _row(config: Any, real: Tensor, fake: Tensor, averaged: Tensor, f_real: Tens
     return row
 
 
-def _keep_frame(run: Run, config: Any, players: Players, fake_loss: Callable, frame: int, middle: Tensor) -> None:
-    """Fakes, arrows and surface of the first seed."""
-    shown_rngs = [rng_for(config.seed + k, "shown", 0, run.device) for k in range(config.seeds)]
-    line = torch.linspace(*figures.WINDOW, SURFACE, device=run.device)
+def frame_of(
+    config: Any, players: Players, fake_loss: Callable[[Tensor], Tensor], z: Tensor, middle: Tensor
+) -> dict[str, Tensor]:
+    """What one looks at, of the first seed: fakes [n, 2], their arrows [n, 2], surface [SURFACE, SURFACE], x fastest.
+
+    Args:
+        z: the noise of the fakes [S, n, noise_dim].
+        middle: see `as_probability`.
+    """
+    line = torch.linspace(*figures.WINDOW, SURFACE, device=z.device)
     plane = torch.cartesian_prod(line, line).flip(1).expand(config.seeds, -1, -1)  # [S, SURFACE^2, 2], x fastest
     with torch.no_grad():
-        shown = players.generator(draw_noise(config, SHOWN, shown_rngs))
+        shown = players.generator(z)
         surface = as_probability(config.loss, players.discriminator(plane)[0], middle)
-    run.tensors["fakes"][frame] = shown[0]
-    run.tensors["arrows"][frame] = arrows(players.discriminator, fake_loss, shown)[0]
-    run.tensors["surface"][frame] = surface.reshape(SURFACE, SURFACE)
+    pushed = arrows(players.discriminator, fake_loss, shown)
+    return {"fakes": shown[0], "arrows": pushed[0], "surface": surface.reshape(SURFACE, SURFACE)}
+
+
+def shown_noise(config: Any, device: torch.device) -> Tensor:
+    """The noise that all pictures of a run follow [S, SHOWN, noise_dim]."""
+    return draw_noise(config, SHOWN, [rng_for(config.seed + k, "shown", 0, device) for k in range(config.seeds)])
+
+
+def manifold_of(config: Any, generator: nn.Module, lines: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cumulative probabilities of `lines` grid lines of the noise, and where the first seed's generator puts the grid.
+
+    Returns:
+        [lines], and [lines, 2] for noise in one dimension or [lines, lines, 2] in two.
+    """
+    edges = torch.linspace(0.005, 0.995, lines)
+    grid = noise_quantiles(config.noise, edges).to(device)
+    z = torch.cartesian_prod(grid, grid) if config.noise_dim == 2 else grid[:, None]
+    with torch.no_grad():
+        images = generator(z.expand(config.seeds, -1, -1))[0].reshape(*[lines] * config.noise_dim, 2)
+    return edges, images
 
 
 # The answers.
@@ -192,6 +225,43 @@ def _with_spread(value: float, spread: float, form: str = ".4f") -> str:
     return f"{value:{form}}" + (f" ± {spread:{form}}" if math.isfinite(spread) else "")
 
 
+def said_of_distance(value: pd.Series, floor: pd.Series, floor_std: pd.Series) -> str:
+    """How close real and fake are, from KL, JS and W1 in this order and their floors; W1 decides about "close"."""
+    if (value <= floor + 2 * floor_std).all():
+        return "as close as two real samples are"
+    return "close, not equal" if value.iloc[-1] < 3 * floor.iloc[-1] else "still apart"
+
+
+def said_of_gradient(length: float, before: str, short: bool) -> str:
+    """What the length of the arrows means, beside what they were before."""
+    if short:
+        meaning = "short: the discriminator is nearly flat where the fakes are, little pushes them on"
+    else:
+        meaning = "still long: the discriminator keeps pushing, so the fakes keep moving with the learning rate"
+    return f"The gradient at the fakes is {length:.3g} long, {before}; {meaning}."
+
+
+def said_of_accuracy(accuracy: float, optimal: float, floor: float, n: int) -> str:
+    """Whether the discriminator can tell, from accuracies on n real and n fake samples."""
+    coin = 0.5 / (2 * n) ** 0.5
+    can = "hardly can" if accuracy < 0.55 else "still can"
+    return (
+        f"The discriminator {can} tell: right on {accuracy:.1%} of fresh samples (a coin: 50 ± {coin:.1%}). "
+        f"The best that sees only the grid cell: {optimal:.1%}, and {floor:.1%} on real against real."
+    )
+
+
+def said_of_gap(gap: str, floor: float) -> str:
+    """How far D is from the optimal one."""
+    perfect = f"(a constant 1/2 on real against real: {floor:.3f})"
+    return f"D(x) differs from the optimum p/(p + q) by {gap} on average {perfect}."
+
+
+def said_of_modes(modes: float, parts: int, quality: float, floor: float) -> str:
+    """What is covered of the target, and how many samples are good."""
+    return f"Modes covered {modes:.1f} of {parts}; high-quality samples {quality:.1%} (of real ones {floor:.1%})."
+
+
 def discussion(config: Any, table: pd.DataFrame) -> list[str]:
     """The assignment's three questions, answered with `answers`."""
     value, spread, floor = table["last_tenth"], table["last_tenth_std"], table["floor"]
@@ -206,32 +276,19 @@ def discussion(config: Any, table: pd.DataFrame) -> list[str]:
         return ", ".join(against_floor(name + suffix, "" if name == "w1" else " nats") for name in DISTANCES)
 
     mine = [name + AVERAGED for name in DISTANCES]
-    if (value[mine] <= floor[mine] + 2 * table["floor_std"][mine]).all():
-        close = "as close as two real samples are"
-    else:
-        close = "close, not equal" if value["w1" + AVERAGED] < 3 * floor["w1"] else "still apart"
+    close = said_of_distance(value[mine], floor[mine], table["floor_std"][mine])
     length, before = value["gradient_at_fakes"], table["first_tenth"]["gradient_at_fakes"]
-    if length < before / 3:
-        meaning = "short: the discriminator is nearly flat where the fakes are, little pushes them on"
-    else:
-        meaning = "still long: the discriminator keeps pushing, so the fakes keep moving with the learning rate"
-    coin = 0.5 / (2 * config.eval_samples) ** 0.5
-    can = "hardly can" if value["accuracy"] < 0.55 else "still can"
     who = f"mean ± standard deviation over {n} seeds" if n > 1 else "one seed"
     lines = [
         f"Real and fake are {close} (averaged weights, {who}): {distances(AVERAGED)}.",
         f"Without averaging: {distances('')}.",
-        f"The gradient at the fakes is {length:.3g} long, {before:.3g} in the first tenth of training; {meaning}.",
-        f"The discriminator {can} tell: right on {value['accuracy']:.1%} of fresh samples (a coin: 50 ± {coin:.1%}). "
-        f"The best that sees only the grid cell: {value['optimal_accuracy']:.1%}, and {floor['optimal_accuracy']:.1%} "
-        "on real against real.",
-        f"Modes covered {value['modes']:.1f} of {TARGETS[config.target].parts}; high-quality samples "
-        f"{value['quality']:.1%} (of real ones {floor['quality']:.1%}).",
+        said_of_gradient(length, f"{before:.3g} in the first tenth of training", length < before / 3),
+        said_of_accuracy(value["accuracy"], value["optimal_accuracy"], floor["optimal_accuracy"], config.eval_samples),
+        said_of_modes(value["modes"], target_of(config.target).parts, value["quality"], floor["quality"]),
     ]
     if "discriminator_gap" in value:
         gap = _with_spread(value["discriminator_gap"], spread["discriminator_gap"], ".3f")
-        perfect = f"(a constant 1/2 on real against real: {floor['discriminator_gap']:.3f})"
-        lines.insert(4, f"D(x) differs from the optimum p/(p + q) by {gap} on average {perfect}.")
+        lines.insert(4, said_of_gap(gap, floor["discriminator_gap"]))
     return lines
 
 
@@ -259,17 +316,13 @@ def draw(run: Run, config: Any, generator: nn.Module) -> None:
     metrics, floors = run.rows("metrics"), run.rows("floors")
     first = metrics[metrics["seed"] == config.seed]
     kept = {name: tensor.numpy() for name, tensor in run.tensors.items()}
-    real = TARGETS[config.target].sample(SHOWN, run.rng("shown", 1)).cpu().numpy()
+    real = target_of(config.target).sample(SHOWN, run.rng("shown", 1)).cpu().numpy()
     label = {"wgan-gp": "critic's score, relative to its range (1: most real)"}.get(config.loss, "D(x): 1 real, 0 fake")
     moments = first["iteration"].to_numpy()
     frames = figures.Frames(moments, real, kept["fakes"], kept["arrows"], kept["surface"], label)
     figures.snapshots(frames, run.folder / "snapshot.png")
 
-    edges = torch.linspace(0.005, 0.995, 67)
-    lines = noise_quantiles(config.noise, edges).to(run.device)
-    z = torch.cartesian_prod(lines, lines) if config.noise_dim == 2 else lines[:, None]
-    with torch.no_grad():
-        images = generator(z.expand(config.seeds, -1, -1))[0].reshape(*[len(lines)] * config.noise_dim, 2)
+    edges, images = manifold_of(config, generator, 67, run.device)
     figures.manifold(edges.cpu().numpy(), images.cpu().numpy(), real, run.folder / "manifold.png")
 
     sizes = (config.eval_samples, config.transport_samples)

@@ -7,14 +7,22 @@ the path is a staircase the target has separate modes; where it is a curve (line
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from common.run.cli import BadInput
+from common.run.files import read_file
 
 CURVE_POINTS = 500  # on a curve: the points of the midpoint rule, at most 0.4 standard deviations apart
 CURVE_PARTS = 10
 QUALITY_RADIUS = 3.0
 CHUNK = 4096
+POINTS = (2, 2000)  # of a target from a file
+POINT_SPREAD = 0.02  # standard deviation about each of them
 
 
 @dataclass(frozen=True)
@@ -103,3 +111,63 @@ TARGETS = {
     "eight": _mixture(_circle, [(0.004, 0.004)]),
     "grid": _mixture(_square, [(0.005, 0.005)]),
 }
+
+
+def target_of(name: str) -> Target:
+    """The target of that name, or the one whose points are in a CSV file of that name.
+
+    Raises:
+        BadInput: the file cannot be read, or its points cannot be used.
+    """
+    return TARGETS[name] if name in TARGETS else _from_file(name)
+
+
+@lru_cache(maxsize=64)
+def _from_file(name: str) -> Target:
+    return from_points(read_points(Path(name)))
+
+
+def from_points(points: np.ndarray) -> Target:
+    """A Gaussian of `POINT_SPREAD` about each of the points [n, 2], all with the same weight."""
+    return _mixture([(float(x), float(y)) for x, y in points], [(POINT_SPREAD, POINT_SPREAD)])
+
+
+def read_points(path: Path) -> np.ndarray:
+    """The points [n, 2] of a CSV file: a line x,y for each, in the unit square; a first line may name the columns.
+
+    Raises:
+        BadInput: the file cannot be read, a line is no point, or `require_points` refuses them.
+    """
+    try:
+        lines = read_file(path).decode().splitlines()
+    except (OSError, UnicodeDecodeError) as fault:
+        why = getattr(fault, "strerror", None) or "no text"
+        raise BadInput(f"--target {path}: {why}; it takes a CSV file with a line x,y for each point") from None
+    first = 1 if lines and not any(character.isdigit() for character in lines[0]) else 0
+    points = []
+    for number, line in enumerate(lines[first:], first + 1):
+        try:
+            x, y = map(float, line.split(","))
+        except ValueError:
+            raise BadInput(f"--target {path}: line {number} is no point x,y: {line[:40]!r}") from None
+        points.append((x, y))
+    return require_points(np.array(points).reshape(-1, 2), f"--target {path}")
+
+
+def require_points(points: np.ndarray, what: str) -> np.ndarray:
+    """The points [n, 2] if a target can be made of them.
+
+    Args:
+        what: what they are, for the message.
+
+    Raises:
+        BadInput: too few, too many, or not all in the unit square.
+    """
+    low, high = POINTS
+    if not low <= len(points) <= high:
+        raise BadInput(f"{what}: {len(points):,} points are not possible; it takes from {low} to {high:,}")
+    outside = ~((points >= 0) & (points <= 1)).all(1)  # NaN is outside too
+    if outside.any():
+        x, y = points[outside][0]
+        raise BadInput(f"{what}: the point {x:g}, {y:g} is outside the unit square; scale all into 0 to 1")
+    return points

@@ -25,7 +25,8 @@ HARMLESS = {
     "lost+found",
     ".DS_Store",
     "runs",
-}  # what a folder without a run may hold; runs: of its parts
+    "target.csv",
+}  # what a folder without a run may hold; runs: of its parts; target.csv: points to learn, which a run only reads
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
 

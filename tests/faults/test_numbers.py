@@ -32,7 +32,7 @@ def in_float64(module):
 def poison_data(module, value, ripe):
     """One number of one batch."""
     if module.__name__ == "q2_gan_lab":
-        target = type(module.TARGETS["ring"])
+        target = type(module.target_of("ring"))
         original = target.sample
         target.sample = lambda self, n, rng: spoilt(original(self, n, rng), value, ripe)
     else:
