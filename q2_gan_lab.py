@@ -209,8 +209,8 @@ def players(config: Config) -> Players:
     centred, device = config.coordinates == "centred", resolve_device(config.device)
     generator = Generator(config.noise_dim, config.generator_width, config.generator_depth, centred, rngs)
     discriminator = Discriminator(config.discriminator_width, config.discriminator_depth, config.leak, centred, rngs)
-    optimizers = [results.optimizer_of(config, network.to(device)) for network in (generator, discriminator)]
-    return Players(generator, discriminator, *optimizers, results.moving_average(generator, config.average_decay))
+    of_g, of_d = (results.optimizer_of(config, network.to(device)) for network in (generator, discriminator))
+    return Players(generator, discriminator, of_g, of_d, results.moving_average(generator, config.average_decay))
 
 
 def train(run: Run, config: Config, networks: Players) -> None:

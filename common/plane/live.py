@@ -50,8 +50,7 @@ TURNED: dict[str, tuple[float, float] | None] = {
     "discriminator_depth": (1, 8),
     "seed": (0, 2**31),
 }
-KEEP_NETWORKS = ("target", "loss", "lr", "generator_lr", "optimizer", "discriminator_steps", "generator_steps")
-KEEP_NETWORKS = (*KEEP_NETWORKS, "batch_size")
+KEEP_NETWORKS = list(TURNED)[:8]  # up to the batch size
 
 
 class Script(NamedTuple):
@@ -110,7 +109,8 @@ class Lab:
     def restart(self) -> None:
         """Networks as the seed gives them; nothing done, nothing measured."""
         self.networks = self.script.players(self.config)
-        self.iteration, self.single, self.half = 0, 0, None
+        self.iteration, self.single = 0, 0
+        self.half: tuple[float, list[torch.Generator]] | None = None
         self.fault: str | None = None
         self.losses: list[tuple[float, float]] = []
         self.measured: list[dict[str, float]] = []

@@ -17,14 +17,13 @@ import numpy as np
 import pandas as pd
 from bokeh.document import Document
 from bokeh.models import (
-    BoxAnnotation,
     ColumnDataSource,
     FreehandDrawTool,
     HoverTool,
     LinearColorMapper,
-    Span,
-    TextInput,
 )
+from bokeh.models.annotations import BoxAnnotation, Span
+from bokeh.models.widgets import TextInput
 from bokeh.plotting import figure as bokeh_figure
 
 from common.figures import BLUE, GREEN, GREY, INK, ORANGE, PURPLE
@@ -248,7 +247,7 @@ class Page:
 
     def frame(self) -> None:
         """Train a little and show what changed; a tab that is closed does nothing."""
-        session = self.document.session_context
+        session: Any = self.document.session_context
         if session is None or not getattr(session.session, "connection_count", 1):
             return
         began = time.perf_counter()
@@ -279,7 +278,7 @@ class Page:
         if self._unmeasured and due:
             row = self.lab.measure()
             self._unmeasured, self._sentences = False, sentences(self.lab)
-            new = {name: [row.get(name, float("nan"))] for name in ("iteration", *CURVES)}
+            new: dict[str, Any] = {name: [row.get(name, float("nan"))] for name in ("iteration", *CURVES)}
             self.curves.stream(new, rollover=CURVE_POINTS)
             self._show_losses()
         elif self.lab.measure_floor():

@@ -126,7 +126,8 @@ def serve(config: Any, functions: Sequence[Callable[..., Any]]) -> None:
         threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()  # a text browser waits
     loop.start()
     for session in server.get_sessions():
+        context: Any = session.document.session_context
         for drop in session.document.session_destroyed_callbacks:
-            drop(session)
+            drop(context)
     sys.stdout.flush()
     os._exit(128 + stopped[0] if stopped else 0)  # the interpreter's own end takes seconds on a busy machine

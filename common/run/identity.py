@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 # How a run is shown, and what adds rows without a change of those there are.
-SHOWN = ("out", "fresh", "device", "tensorboard", "live", "no_browser", "recipe")
-SHOWN = (*SHOWN, "sample", "sample_epochs", "quality_samples")
+VIEWS = ("tensorboard", "live", "no_browser", "sample", "sample_epochs", "quality_samples")
+SHOWN = ("out", "fresh", "device", "recipe", *VIEWS)
 NOT_IDENTITY = (*SHOWN, "draws", "classifier", "benchmark")
 
 # What former configurations call otherwise, and what they mean by a setting that they do not have.
