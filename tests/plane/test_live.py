@@ -46,7 +46,7 @@ def changed(before, after):
     return {part for part in before if not all(map(torch.equal, before[part], after[part]))}
 
 
-@pytest.mark.parametrize("loss", ["gan", "wgan-gp"])
+@pytest.mark.parametrize("loss", [pytest.param("gan", marks=pytest.mark.slow), "wgan-gp"])
 def test_what_nobody_touched_is_saved_as_the_headless_run_bit_for_bit(tmp_path, loss):
     """Half the iterations phase by phase; looking and measuring in between changes nothing."""
     lab = Lab(q2_gan_lab.Config(live=True, loss=loss, seed=3, out=tmp_path / "run", **SIZES), SCRIPT)
