@@ -93,10 +93,12 @@ class Side:
         return self.images[(i * b) % 50_000 :][:b]
 
     def dcgan(self, i: int) -> None:
+        """The i-th iteration of the DCGAN, shifts included."""
         offsets = (draw_offsets(self.config.batch_size, self.rng, 1) for _ in range(2))
         self.step(self.batch(i), self.noise(self.config.batch_size), *offsets, max_shift=1)
 
     def wgan(self, i: int) -> None:
+        """The i-th iteration of WGAN-GP: the critic's steps, then the generator's."""
         b, k = self.config.batch_size, self.config.critic_steps
         fakes = self.generate(self.noise(k * b)).split(b)
         for j in range(k):

@@ -60,12 +60,12 @@ def tile(images: torch.Tensor, columns: int, gap: int = 2) -> np.ndarray:
     return canvas
 
 
-def image_grid(images: torch.Tensor, columns: int, path: Path, title: str, times: int = 2) -> None:
+def image_grid(images: torch.Tensor, columns: int, path: Path, title: str) -> None:
     """Draw images [N, 1, H, W] in [0, 1] as a grid below a title, black 0 and white 1 whatever the images hold.
 
-    A pixel of an image is a square of `times` x `times` pixels of the file, so that none is wider than another.
+    A pixel of an image is a square of 2 x 2 pixels of the file, so that none is wider than another.
     """
-    canvas = np.kron(tile(images, columns), np.ones((times, times)))
+    canvas = np.kron(tile(images, columns), np.ones((2, 2)))
     (height, width), top, dpi = canvas.shape, 40, plt.rcParams["savefig.dpi"]
     figure = plt.figure(figsize=((width + 0.5) / dpi, (height + top + 0.5) / dpi), dpi=dpi)
     figure.figimage(canvas, 0, 0, cmap="gray", vmin=0, vmax=1)

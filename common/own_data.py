@@ -17,7 +17,7 @@ from common.run.cli import BadInput
 from common.run.files import read_file
 
 NAMES = {"train": ("train",), "test": ("t10k", "test")}
-ONLY = "sample quality and copies are measured for Fashion-MNIST alone and are left out"
+NOT_MEASURED = "sample quality and copies are measured for Fashion-MNIST alone and are left out"
 
 
 def load(split: str, device: torch.device | str = "cpu", folder: str = "") -> Split:
@@ -44,7 +44,15 @@ def load(split: str, device: torch.device | str = "cpu", folder: str = "") -> Sp
 
 
 def archive(folder: str, split: str, kind: str) -> Path:
-    """The one archive of a folder with the images or the labels of a split."""
+    """The one archive of a folder with the images or the labels of a split.
+
+    Args:
+        split: "train" or "test".
+        kind: "images-idx3" or "labels-idx1".
+
+    Raises:
+        BadInput: there is none, or more than one.
+    """
     found = [path for name in NAMES[split] for path in sorted(Path(folder).glob(f"*{name}-{kind}-ubyte.gz"))]
     if len(found) != 1:
         wanted = " or ".join(f"{name}-{kind}-ubyte.gz" for name in NAMES[split])
@@ -53,15 +61,24 @@ def archive(folder: str, split: str, kind: str) -> Path:
 
 
 def check(folder: str) -> None:
-    """Raise `BadInput` where a folder is named that has not all four archives."""
+    """Raise `BadInput` where a folder is named that has not all four archives, or not ten names.
+
+    Args:
+        folder: the value of `--data`; nothing stands for Fashion-MNIST.
+    """
     if folder:
         for split in NAMES:
             for kind in ("images-idx3", "labels-idx1"):
                 archive(folder, split, kind)
+        classes(folder)
 
 
 def classes(folder: str = "") -> tuple[str, ...]:
-    """The names of the ten classes: Fashion-MNIST's, or those of `classes.txt` in the folder, or the digits."""
+    """The names of the ten classes: Fashion-MNIST's, or those of `classes.txt` in the folder, or the digits.
+
+    Raises:
+        BadInput: `classes.txt` cannot be read, or has not ten lines.
+    """
     if not folder:
         return CLASSES
     path = Path(folder) / "classes.txt"

@@ -33,6 +33,7 @@ class Convolve(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, g: torch.Tensor) -> tuple:
+        """The gradients of x, weight and bias where they are needed."""
         x, weight = ctx.saved_tensors
         of_x, of_weight, of_bias = ctx.needs_input_grad
         return (
@@ -53,6 +54,7 @@ class Transpose(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, x: torch.Tensor) -> tuple:
+        """The gradients of g, weight and bias where they are needed."""
         g, weight = ctx.saved_tensors
         of_g, of_weight, of_bias = ctx.needs_input_grad
         return (

@@ -159,7 +159,7 @@ def write_results(run: Run, generator: Generator, average: MovingAverage, data: 
     samples = draw(average.network, noise_for(run, "samples", STORED))
     write_npz(folder / "samples.npz", images=samples)
     if config.data:
-        run.say(own_data.ONLY)
+        run.say(own_data.NOT_MEASURED)
     elif config.quality_samples:
         if config.epochs not in list(run.rows("quality").get("epoch", [])):
             measure_quality(run, config.epochs, generator, average)  # it was trained with --quality-samples 0

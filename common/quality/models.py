@@ -13,7 +13,7 @@ NAMES = {
 
 
 def reference_models() -> pd.DataFrame:
-    """Columns group ("models"), images (the model's name), frechet, frechet_std; empty in a copy without results."""
+    """Columns group ("models"), images (its name), frechet, frechet_std; no rows where results are missing."""
     rows = []
     try:
         found = pd.read_csv(FOLDER / "q4_seeds" / "distances.csv")

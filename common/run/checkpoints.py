@@ -54,10 +54,7 @@ def save(folder: Path, step: int, state: dict[str, Any], trusted: Path | None) -
 
 
 def _packed(rows: list[dict[str, Any]]) -> Any:
-    """Rows as columns, a tensor where all are float or all are int: a tenth of the time and a quarter of the bytes.
-
-    Rows of differing names stay rows.
-    """
+    """Rows as columns, a tensor where all are float or all are int, which is smaller; other rows stay rows."""
     names = list(rows[0]) if rows else []
     if not names or any(list(row) != names for row in rows):
         return rows

@@ -17,6 +17,7 @@ FORMER_NAMES = {"repeats": "echo", "repeats_from": "echo_from", "shift": "max_sh
 NEUTRAL = {
     "selection": False,
     "ema_late_from": 2 / 3,
+    "critic_lr": 0.0,
     "batch_norm": False,
     "self_modulation": 0,
     "detail": 0,
@@ -41,12 +42,15 @@ def identity(config: Any) -> dict[str, Any]:
 def under_todays_names(found: dict[str, Any], mine: Iterable[str]) -> dict[str, Any]:
     """A configuration as a file holds it, in the names of today; a setting it knows nothing of has its neutral value.
 
+    A setting that is gone is left out where it had its neutral value.
+
     Args:
         mine: the names of today's settings.
     """
     mine = set(mine)
     former = {old: new for old, new in FORMER_NAMES.items() if new in mine and old not in mine}
     renamed = {former.get(name, name): value for name, value in found.items() if name not in NOT_IDENTITY}
+    renamed = {name: value for name, value in renamed.items() if name in mine or value != NEUTRAL.get(name, ...)}
     unknown = {name: value for name, value in NEUTRAL.items() if name in mine and name not in renamed}
     return renamed | unknown
 

@@ -20,6 +20,7 @@ def board(folder: Path, say: Callable[[str], None]) -> Callable[[Tables], None]:
     writer, shown = SummaryWriter(str(folder / "tensorboard")), dict[str, int]()
 
     def write(tables: Tables) -> None:
+        """Add the rows that came since the last time."""
         for table, rows in tables.items():
             for i in range(shown.get(table, 0), len(rows)):
                 at = next((rows[i][name] for name in ("iteration", "step", "epoch") if name in rows[i]), i)

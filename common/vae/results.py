@@ -79,7 +79,7 @@ def noise(run: Run, stream: str, number: int, n: int) -> torch.Tensor:
 def measure_quality(run: Run, vae: VAE) -> None:
     """`quality.csv`: the sample quality of decoded prior samples (means of p(x|z)), as in question 4."""
     if run.config.data:
-        run.say(own_data.ONLY)
+        run.say(own_data.NOT_MEASURED)
     if "quality" in run.tables or not run.config.quality_samples or run.config.data:
         return
     vae.eval()

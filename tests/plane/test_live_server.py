@@ -15,19 +15,12 @@ from urllib.parse import urlsplit
 
 import pytest
 from bokeh.client import pull_session
+from test_live import SCRIPT
 
 import q2_gan_lab
 from common.plane import live_page, live_server
-from common.plane.live import Script
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = Script(
-    q2_gan_lab.players,
-    q2_gan_lab.set_learning_rates,
-    q2_gan_lab.discriminator_turn,
-    q2_gan_lab.generator_turn,
-    q2_gan_lab.generator_loss,
-)
 PAGES = []
 
 

@@ -38,3 +38,9 @@ def test_differences_are_named_with_both_values():
         differences({"script": "b", "lr": 0.1, "sizes": [3], "echo": 2}, mine) == "script b (now a), sizes 3 (now 1 2)"
     )
     assert differences({"script": "a", "lr": 0.1, "sizes": [1, 2]}, mine) == "echo - (now 2)"
+
+
+def test_a_setting_that_is_gone_hinders_only_where_it_was_used():
+    mine = {"lr": 0.1}
+    assert differences({"lr": 0.1, "critic_lr": 0.0, "detail": 0}, mine) == ""
+    assert "critic_lr 0.5" in differences({"lr": 0.1, "critic_lr": 0.5}, mine)
