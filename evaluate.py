@@ -37,9 +37,9 @@ class Config:
     path: Path
     """A run's folder (its generator draws three sets of 10,000), an .npz with uint8 images [N, 28, 28], or a folder of
     grey 8-bit PNG or JPEG images of 28 x 28, or of such folders, one per class."""
-    extractor: Literal["classifier", "inception"] = "classifier"
-    """Whose features: this repository's classifier, or Inception's for the standard FID, whose weights torch-fidelity
-    fetches over the network."""
+    extractor: Literal["classifier", "imagenet", "inception"] = "classifier"
+    """Whose features: this repository's classifier, EfficientNet-Lite0's of ImageNet, or Inception's for the standard
+    FID, whose weights torch-fidelity fetches over the network."""
     seed: int = 0
     """Decides the noise of a run's generator."""
     csv: Path | None = None
@@ -148,8 +148,10 @@ def main(config: Config) -> None:
     number = f"{len(sets)} x {len(sets[0]):,} images"
     if len(sets[0]) < distances.N_SAMPLES:
         number += " (the Fréchet distance is too large for fewer than 10,000)"
-    scored = distances.score if config.extractor == "classifier" else distances.score_inception
-    found = distances.with_spread([scored(images) for images in sets])
+    if config.extractor == "inception":
+        found = distances.with_spread([distances.score_inception(images) for images in sets])
+    else:
+        found = distances.with_spread([distances.score(images, extractor=config.extractor) for images in sets])
     print(f"{config.path}: {number}, {config.extractor} features")
     for name, value in found.items():
         if not name.endswith("_std"):

@@ -1,15 +1,15 @@
 """The yardstick of sample quality: a classifier of Fashion-MNIST, and the scale of the distances on its features.
 
 Trains the classifier whose features `common/quality/distances.py` uses, then measures known images with the committed
-weights: training images (the floor), damaged test images, and images that no generator should draw (the ceilings), so
-that a Fréchet distance can be read.
+weights: training images (the floor), damaged ones, and images that no generator should draw (the ceilings), so that a
+Fréchet distance can be read. The same images are measured in a second feature space, that of a network of ImageNet.
 
     python yardstick.py
-    python yardstick.py --epochs 2 --out outputs/yardstick_short
+    python yardstick.py --epochs 0 --out outputs/scale
 
-Writes to --out: metrics.csv (a row per epoch), classifier.pt, scale.csv, scale.png, config.json, environment.json and
-checkpoints/. The weights in use are those of common/quality/fashion_classifier.pt; another machine trains slightly
-other ones.
+Writes to --out: metrics.csv (a row per epoch), classifier.pt, scale.csv, scale.png, scale_imagenet.csv, spaces.csv
+(whether both spaces order the images alike), spaces.png, config.json, environment.json and checkpoints/. The weights in
+use are those of common/quality/fashion_classifier.pt; another machine trains slightly other ones.
 """
 
 import io
@@ -19,13 +19,14 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import pandas as pd
 import torch
 from torch.nn.functional import conv2d, cross_entropy
 
 from common.data import Split, load_fashion_mnist, shift, to_uint8, to_unit_range
 from common.quality import figures as quality_figures
 from common.quality.classifier import FashionClassifier
-from common.quality.distances import N_SAMPLES, SEEDS, score, with_spread
+from common.quality.distances import N_SAMPLES, SEEDS, Extractor, score, with_spread
 from common.quality.models import reference_models
 from common.run import Run, require_finite, rng_for
 from common.run.cli import launch, require_range, resolve_device
@@ -33,7 +34,7 @@ from common.run.device import place
 from common.run.files import write_file
 from common.schedule import one_cycle
 
-SHOWN = ["images", "frechet", "frechet_std", "kid", "precision", "recall", "class_divergence", "confidence"]
+SHOWN = ["images", "frechet", "frechet_std", "kid", "precision", "recall", "density", "coverage"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Config:
 
     # Training
     epochs: int = 12
-    """Passes over the 60,000 training images [epochs]."""
+    """Passes over the 60,000 training images [epochs]; 0 trains nothing and measures the scale."""
     batch_size: int = 128
     """Images per step."""
     lr: float = 4e-3
@@ -60,7 +61,7 @@ class Config:
     """Start over in a folder that holds a run."""
 
     def __post_init__(self) -> None:
-        require_range("--epochs", self.epochs, 1, 10_000, "a whole number")
+        require_range("--epochs", self.epochs, 0, 10_000, "a whole number")
         require_range("--batch-size", self.batch_size, 2, 60_000, "a whole number")
         require_range("--lr", self.lr, 1e-9, 10)
         require_range("--weight-decay", self.weight_decay, 0, 10)
@@ -137,18 +138,32 @@ def known_images(data: Split) -> Iterator[tuple[str, str, Callable[[torch.Genera
         yield "classes", name, partial(real, classes=classes)
     mean = images.float().mean(0, keepdim=True).round().to(torch.uint8)
     yield "ceiling", "pixel-wise mean image", lambda rng: mean.expand(n, -1, -1, -1)
+    yield "repeats", "1,000 images, each ten times", lambda rng: real(rng)[: n // 10].repeat(10, 1, 1, 1)
     yield "ceiling", "one image repeated", lambda rng: real(rng)[:1].expand(n, -1, -1, -1)
     yield "ceiling", "uniform noise", lambda rng: torch.randint(256, (n, 1, 28, 28), generator=rng).to(torch.uint8)
 
 
-def measure_scale(run: Run, data: Split) -> None:
-    """A row of `scale.csv` for each kind of known images that has none yet."""
-    done = {row["images"] for row in run.tables.get("scale", [])}
+def measure_scale(run: Run, data: Split, table: str, extractor: Extractor, sets: int) -> None:
+    """A row of a table for each kind of known images that has none yet, in one feature space, over several sets."""
+    done = {row["images"] for row in run.tables.get(table, [])}
     for group, name, draw in known_images(data):
         if name not in done:
-            sets = [draw(rng_for(run.config.seed, f"scale {name}", i)) for i in range(SEEDS)]
-            run.record("scale", group=group, images=name, **with_spread([score(x) for x in sets]))
+            drawn = (draw(rng_for(run.config.seed, f"scale {name}", i)) for i in range(sets))
+            found = with_spread([score(images, extractor=extractor) for images in drawn])
+            run.record(table, group=group, images=name, **found)
             run.stop_if_asked()
+
+
+def agreement(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+    """Spearman's rank correlation of each metric between two spaces, over the kinds of images in both tables.
+
+    Args:
+        first, second: columns images and the metrics.
+    """
+    both = first.merge(second, on="images", suffixes=("", "_second"))
+    metrics = ("frechet", "kid", "precision", "recall", "density", "coverage")
+    found = [both[metric].corr(both[f"{metric}_second"], method="spearman") for metric in metrics]
+    return pd.DataFrame({"metric": metrics, "rank_correlation": found, "images": len(both)})
 
 
 def main(config: Config) -> None:
@@ -163,16 +178,22 @@ def main(config: Config) -> None:
 
     with Run(config, "yardstick", classifier=classifier, optimizer=optimizer) as run:
         data, test = load_fashion_mnist("train", device), load_fashion_mnist("test", device)
-        train(run, classifier, optimizer, data, test)
-        buffer = io.BytesIO()
-        torch.save(classifier.state_dict(), buffer)
-        write_file(run.folder / "classifier.pt", buffer.getvalue())
+        if config.epochs:
+            train(run, classifier, optimizer, data, test)
+            buffer = io.BytesIO()
+            torch.save(classifier.state_dict(), buffer)
+            write_file(run.folder / "classifier.pt", buffer.getvalue())
 
-        # The scale, measured with the committed weights.
-        measure_scale(run, data)
-        table = run.rows("scale")
+        # The scale, measured with the committed weights, and in the second space.
+        measure_scale(run, data, "scale", "classifier", SEEDS)
+        run.say("measuring in the features of ImageNet")
+        measure_scale(run, data, "scale_imagenet", "imagenet", 1)  # takes five times as long for each set
+        table, second = run.rows("scale"), run.rows("scale_imagenet")
+        run.replace("spaces", agreement(table, second))
         quality_figures.scale(table, reference_models(), run.folder / "scale.png")
-        run.say(table[SHOWN].to_string(index=False, float_format="{:.4g}".format))
+        quality_figures.spaces(table, second, run.folder / "spaces.png")
+        for rows in (table[SHOWN], second[[name for name in SHOWN if name in second]], run.rows("spaces")):
+            run.say(rows.to_string(index=False, float_format="{:.4g}".format) + "\n")
 
 
 if __name__ == "__main__":

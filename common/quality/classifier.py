@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from common.data import load_fashion_mnist, to_unit_range
+from common.quality.features import Features
 from common.run.cli import BadInput
 from common.run.device import float32_products, place
 
@@ -48,36 +49,15 @@ class FashionClassifier(nn.Module):
 
 
 @dataclass(frozen=True)
-class Embedding:
+class Embedding(Features):
     """What the classifier sees in N images: features float64 [N, 128], class probabilities float64 [N, 10]."""
 
-    features: torch.Tensor
     probabilities: torch.Tensor
-
-    @functools.cached_property
-    def reach(self) -> torch.Tensor:
-        """The distance of each image to its third nearest neighbour, [N]; the nearest of all is itself."""
-        x = self.features.float()
-        return torch.cat([torch.cdist(part, x).topk(4, largest=False).values[:, 3] for part in x.split(1000)])
-
-    @functools.cached_property
-    def mean_kernel(self) -> float:
-        """The mean of the kernel of KID over all pairs of different images."""
-        n, d = self.features.shape
-        with_itself = float((self.features.square().sum(1) / d + 1).pow(3).sum())
-        return (kernel_sum(self.features, self.features) - with_itself) / (n * (n - 1))
 
     @functools.cached_property
     def class_shares(self) -> torch.Tensor:
         """The shares of the predicted classes, float64 [10]."""
         return torch.bincount(self.probabilities.argmax(1), minlength=10).double() / len(self.probabilities)
-
-
-def kernel_sum(x: torch.Tensor, y: torch.Tensor) -> float:
-    """The sum of (x_i . y_j / d + 1)^3 over all pairs of features [N, d] and [M, d], in float32, blocks in float64."""
-    x, y = x.float() / x.shape[1], y.float()
-    blocks = (torch.addmm(x.new_ones(()), part, y.T) for part in x.split(500))
-    return float(sum((k * k).mul_(k).sum(1).double().sum() for k in blocks))
 
 
 @functools.cache

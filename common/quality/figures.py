@@ -12,7 +12,8 @@ from matplotlib.ticker import LogLocator
 from common.figures import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED, save, tile
 
 FRECHET = "Fréchet distance on\nFashion-MNIST features"
-GROUPS = {"floor": GREEN, "noise": BLUE, "blur": ORANGE, "classes": PURPLE, "ceiling": RED, "models": INK}
+GROUPS = {"floor": GREEN, "noise": BLUE, "blur": ORANGE, "classes": PURPLE, "repeats": GREY}
+GROUPS |= {"ceiling": RED, "models": INK}
 
 
 def scale(known: pd.DataFrame, models: pd.DataFrame, path: Path) -> None:
@@ -36,6 +37,27 @@ def scale(known: pd.DataFrame, models: pd.DataFrame, path: Path) -> None:
     axis.set(xscale="log", xmargin=0.08, xlabel=FRECHET.replace("\n", " ") + " against the 10,000 test images")
     axis.xaxis.set_major_formatter("{x:g}")
     axis.set_title("Known images (dots) and trained models (diamonds)")
+    save(figure, path)
+
+
+def spaces(first: pd.DataFrame, second: pd.DataFrame, path: Path) -> None:
+    """The Fréchet distance of the same known images in two feature spaces, one against the other.
+
+    Args:
+        first, second: of the classifier and of ImageNet; columns group, images, frechet.
+    """
+    both = first.merge(second, on=["group", "images"], suffixes=("", "_second"))
+    figure, axis = plt.subplots(figsize=(8, 5.2))
+    for group, part in both.groupby("group", sort=False):
+        axis.loglog(part["frechet"], part["frechet_second"], "o", color=GROUPS[group], ms=7)
+    for name, x, y in zip(both["images"], both["frechet"], both["frechet_second"], strict=True):
+        left = x > both["frechet"].max() / 30
+        side = "right" if left else "left"
+        axis.annotate(
+            name, (x, y), (-8 if left else 8, 0), textcoords="offset points", va="center", ha=side, fontsize=8.5
+        )
+    axis.set(xlabel=FRECHET.replace("\n", " "), ylabel="Fréchet distance on ImageNet features", xmargin=0.08)
+    axis.set_title("Known images in both feature spaces")
     save(figure, path)
 
 

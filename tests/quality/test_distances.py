@@ -3,13 +3,16 @@
 import hashlib
 import importlib
 import math
+import sys
 from pathlib import Path
 
 import pandas as pd
+import prdc
 import pytest
 import torch
 
-from common.quality import classifier, distances
+from common.quality import classifier, distances, imagenet
+from common.quality.features import Features
 from common.run import rng_for
 from common.run.cli import BadInput
 
@@ -31,10 +34,6 @@ def test_frechet_distance_of_two_normal_samples_with_known_moments():
     assert distances.frechet_distance(x, x) == pytest.approx(0, abs=1e-9)
 
 
-def embedding(features):
-    return classifier.Embedding(features, torch.empty(0))
-
-
 def test_kernel_distance_is_the_unbiased_estimate_over_all_pairs_and_that_of_torch_fidelity():
     a, b = normal(60, 4), 0.3 + normal(60, 4, seed=1)
 
@@ -43,7 +42,7 @@ def test_kernel_distance_is_the_unbiased_estimate_over_all_pairs_and_that_of_tor
 
     off = 1 - torch.eye(60, dtype=torch.float64)
     within = sum(float((k(x, x) * off).sum()) for x in (a, b)) / (60 * 59)
-    found = distances.kernel_distance(embedding(a), embedding(b))
+    found = distances.kernel_distance(Features(a), Features(b))
     assert found == pytest.approx(within - 2 * float(k(a, b).mean()), rel=1e-5)
     distances._torch_fidelity()
     library = importlib.import_module("torch_fidelity.metric_kid")
@@ -53,13 +52,28 @@ def test_kernel_distance_is_the_unbiased_estimate_over_all_pairs_and_that_of_tor
 
 
 @pytest.mark.parametrize("n, m, shift", [(700, 500, 0.0), (300, 400, 1.0), (200, 200, 30.0)])
-def test_precision_and_recall_equal_those_of_torch_fidelity(n, m, shift):
+def test_neighbourhoods_equal_those_of_torch_fidelity_and_prdc(n, m, shift):
     distances._torch_fidelity()
     library = importlib.import_module("torch_fidelity.metric_prc")
     a, b = normal(n, 8), shift + normal(m, 8, seed=1)
-    found = library.prc_features_to_metric(a.float(), b.float(), verbose=False)
-    embedded = (classifier.Embedding(x, torch.empty(0)) for x in (a, b))
-    assert distances.precision_recall(*embedded) == pytest.approx((found["precision"], found["recall"]), abs=1e-6)
+    found = distances.neighbourhoods(Features(a), Features(b))
+    of_library = library.prc_features_to_metric(a.float(), b.float(), verbose=False)
+    assert [found[name] for name in ("precision", "recall")] == pytest.approx(
+        [of_library[name] for name in ("precision", "recall")], abs=1e-6
+    )
+    assert found == pytest.approx(prdc.compute_prdc(b.numpy(), a.numpy(), nearest_k=3), abs=1e-6)
+
+
+def test_density_and_coverage_of_real_images_and_of_few_that_are_repeated():
+    """Of two samples of one distribution density is 1 and coverage 1 - 2^-3; repeats leave precision, not coverage."""
+    real, honest = Features(normal(2000, 4)), normal(2000, 4, seed=1)
+    found = distances.neighbourhoods(Features(honest), real)
+    assert found["density"] == pytest.approx(1, abs=0.05)
+    assert found["coverage"] == pytest.approx(7 / 8, abs=0.03)
+    repeated = distances.neighbourhoods(Features(honest[:200].repeat(10, 1)), real)
+    assert repeated["precision"] == pytest.approx(found["precision"], abs=0.06)
+    assert repeated["coverage"] < 0.4
+    assert repeated["recall"] == 0
 
 
 def test_class_divergence_between_equal_shares_and_one_class():
@@ -131,6 +145,25 @@ def test_score_is_that_of_the_committed_scale(train_split):
     found, row = distances.score(mean.expand(20, -1, -1, -1)), SCALE.loc["pixel-wise mean image"]
     for name in ("frechet", "precision", "recall", "class_divergence", "confidence", "class_0", "class_1"):
         assert found[name] == pytest.approx(row[name], rel=1e-5, abs=1e-9), name
+
+
+def test_features_of_imagenet_do_not_depend_on_the_batch_and_see_what_the_classifier_does(test_split):
+    few = imagenet.embed(test_split.images[:60]).features
+    assert few.shape == (60, 1280)
+    assert torch.allclose(imagenet.embed(test_split.images[40:60]).features, few[40:], atol=1e-4)
+    nearest = torch.cdist(few, few).fill_diagonal_(torch.inf).argmin(1)
+    same = test_split.labels[:60] == test_split.labels[:60][nearest]
+    assert float(same.double().mean()) > 0.3  # by chance 0.1, with a standard deviation of 0.04
+
+
+def test_missing_and_altered_packages_of_imagenet_are_named(monkeypatch, tmp_path):
+    imagenet._network.cache_clear()
+    monkeypatch.setattr(imagenet, "SHA256", "0")
+    with pytest.raises(BadInput, match=r"\.pth: altered .*; install the package again"):
+        imagenet.embed(torch.zeros(1, 1, 28, 28, dtype=torch.uint8))
+    monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
+    with pytest.raises(BadInput, match="efficientnet_lite_pytorch is not installed; pip install"):
+        imagenet.embed(torch.zeros(1, 1, 28, 28, dtype=torch.uint8))
 
 
 def test_spread_is_over_the_sets():

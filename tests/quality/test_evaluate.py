@@ -234,19 +234,29 @@ def test_yardstick_trains_resumes_and_measures_each_kind_once(quick, tmp_path, m
     monkeypatch.setattr(yardstick, "load_fashion_mnist", small_data)
     monkeypatch.setattr(yardstick, "N_SAMPLES", 100)
     measured = []
-    monkeypatch.setattr(yardstick, "score", lambda x: measured.append(x) or {"frechet": float(x.float().mean())})
-    monkeypatch.setattr(yardstick.quality_figures, "scale", lambda *_: None)
+
+    def score(x, extractor):
+        measured.append(x)
+        mean = float(x.float().mean())
+        rising = dict.fromkeys(("frechet", "kid", "precision", "recall", "density"), mean)
+        return {**rising, "coverage": mean if extractor == "classifier" else -mean}
+
+    monkeypatch.setattr(yardstick, "score", score)
+    for figure in ("scale", "spaces"):
+        monkeypatch.setattr(yardstick.quality_figures, figure, lambda *_: None)
     monkeypatch.setattr(yardstick.Run, "say", lambda *_: None)
     config = yardstick.Config(epochs=2, batch_size=60, out=tmp_path)
     monkeypatch.setattr(yardstick, "SHOWN", ["images", "frechet"])
     yardstick.main(config)
     table = pd.read_csv(tmp_path / "scale.csv").set_index("images")
-    assert len(measured) == distances.SEEDS * len(table)
+    assert len(measured) == (distances.SEEDS + 1) * len(table)
     assert {(tuple(x.shape), x.dtype) for x in measured} == {((100, 1, 28, 28), torch.uint8)}
     assert table.loc["uniform noise", "frechet"] == pytest.approx(127.5, abs=1)
     assert table.loc["training images", "frechet_std"] > 0
+    agreement = pd.read_csv(tmp_path / "spaces.csv").set_index("metric")["rank_correlation"]
+    assert (agreement["frechet"], agreement["coverage"]) == pytest.approx((1, -1))
     yardstick.main(config)
-    assert len(measured) == distances.SEEDS * len(table)
+    assert len(measured) == (distances.SEEDS + 1) * len(table)
     assert json.loads((tmp_path / "config.json").read_text())["epochs"] == 2
     network = classifier.FashionClassifier()
     network.load_state_dict(torch.load(tmp_path / "classifier.pt", weights_only=True))
