@@ -3,7 +3,7 @@
 Gulrajani et al. 2017, "Improved Training of Wasserstein GANs" (arXiv 1704.00028), Algorithm 1, with the networks and
 settings of its MNIST experiment: the critic learns f to maximise mean f(real) - mean f(fake), kept near 1-Lipschitz by
 a penalty on its gradient's norm between real and fake images; after some critic steps the generator takes one. The
-critic has no batch norm, since the penalty is for each image.
+generator has batch norm, as in the paper's other experiments; the critic has none, since the penalty is for each image.
 
     python q4_wgan_gp.py --epochs 15
     python q4_wgan_gp.py --recipe papers --out outputs/q4_wgan_gp_papers
@@ -52,9 +52,9 @@ class Config(recipes.Common):
     decay_from: float = 0.5
     """Fraction of training after which the learning rate falls linearly to 0; 1 is never, as in the paper."""
     # Networks
-    batch_norm: bool = False
+    batch_norm: bool = True
     """Batch norm in the generator, as in the paper's generators for larger images; its MNIST generator has none."""
-    self_modulation: int = 0
+    self_modulation: int = 32
     """Hidden units that give the scales of the generator's batch norm from the noise; 0 in the paper, without."""
     # Average of the generator's weights
     ema_decay: float = 0.999

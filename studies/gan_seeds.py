@@ -5,7 +5,7 @@
     python studies/gan_seeds.py --jobs 2
     python studies/gan_seeds.py --seeds
 
-Every run is one of `q4_dcgan.py` or `q4_wgan_gp.py` in a folder of its own; seed 0 of the defaults is the reference run
+Every run is one of `q4_dcgan.py` or `q4_wgan_gp.py` in a folder of its own; seed 3 of the defaults is the reference run
 of the script. The same command continues unfinished runs and reuses finished ones; started several times, on any
 machines that share the disk, it shares the work. Checkpoints are not in git: a new clone trains everything, in an --out
 of its own, since the runs on record at the papers' settings are of earlier code, which had fewer flags.
@@ -39,7 +39,7 @@ SETTINGS: dict[str, tuple[Any, str]] = {  # script and recipe
     "wgan_gp": (q4_wgan_gp, "ours"),
     "wgan_gp_paper": (q4_wgan_gp, "papers"),
 }
-REFERENCE_SEED = 0
+REFERENCE_SEED = 3
 EPOCHS = (1, 3, 4, 5, 10, 15)  # that are measured
 HEADER = "setting,epoch,weights,runs,"  # how distances.csv begins
 MEASURED = ["frechet", "kid", "precision", "recall"]
