@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from common.gan.results import draw, load_generator
+from common.gan.generators import HALF, WHOLE, draw, generator_in, load_generator
 from common.quality import copies, distances
 from common.run import rng_for
 from common.run.cli import BadInput, launch, require_range
@@ -58,8 +58,8 @@ def image_sets(config: Config) -> list[torch.Tensor]:
     path = config.path
     if settings_of(path).get("data"):
         raise BadInput(f"{path}: a run on other images (--data); what is measured here is for Fashion-MNIST")
-    if (path / "generator.pt").is_file():
-        generator = load_generator(path / "generator.pt")
+    if stored := generator_in(path):
+        generator = load_generator(stored)
         seeds = range(distances.SEEDS)
         return [
             draw(generator, torch.randn(distances.N_SAMPLES, generator.latent_dim, generator=rng))
@@ -67,7 +67,7 @@ def image_sets(config: Config) -> list[torch.Tensor]:
         ]
     if is_of_a_run(path):
         raise BadInput(f"{path}: a run without generator.pt; finish it, or name a run of question 4")
-    if path.name == "generator.pt":
+    if path.name in (WHOLE, HALF):
         raise BadInput(f"{path}: name the run's folder, {path.parent}, instead of the file in it")
     if path.is_file():
         images = images_of_npz(path)

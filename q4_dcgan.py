@@ -9,7 +9,7 @@ the discriminator's inner layers, binary cross-entropy on logits, and the genera
 
 Writes to --out: losses.csv (a row per discriminator iteration), metrics.csv (a row per epoch), loss_curves.png,
 real.png, fake_epoch_*.png, progress.png, progress.gif, interpolation.png, quality.csv, quality.png, copies.csv,
-copies.png, generator.pt, samples.npz, grids.npz, config.json, environment.json and checkpoints/.
+copies.png, generator.pt, generator_float16.pt, samples.npz, grids.npz, config.json, environment.json and checkpoints/.
 """
 
 import copy
@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from common.data import draw_offsets, to_unit_range, translate
-from common.gan import memory, recipes, results
+from common.gan import generators, memory, recipes, results
 from common.gan.averages import MovingAverage, look_ahead
 from common.gan.networks import Critic, Generator
 from common.gan.recipes import moment
@@ -174,7 +174,7 @@ def record_epoch(run: Run, epoch: int, iteration: int, players: results.Players,
 def main(config: Config, data: results.Data | None = None) -> None:
     """Train, then write the results; with --sample, only draw new images from the finished run in --out."""
     if config.sample:
-        return results.sample_finished_run(config)
+        return generators.sample_finished_run(config, "q4_dcgan")
 
     # Networks and optimizers.
     shape = (config.width, config.latent_dim, True, config.detail, config.self_modulation)

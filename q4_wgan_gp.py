@@ -10,7 +10,7 @@ generator has batch norm, as in the paper's other experiments; the critic has no
 
 Writes to --out: losses.csv (a row per generator iteration), metrics.csv (a row per epoch), loss_curves.png, real.png,
 fake_epoch_*.png, progress.png, progress.gif, interpolation.png, quality.csv, quality.png, copies.csv,
-copies.png, generator.pt, samples.npz, grids.npz, config.json, environment.json and checkpoints/.
+copies.png, generator.pt, generator_float16.pt, samples.npz, grids.npz, config.json, environment.json and checkpoints/.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from common.data import to_unit_range
-from common.gan import memory, recipes, results
+from common.gan import generators, memory, recipes, results
 from common.gan.averages import MovingAverage
 from common.gan.critic_gradients import critic_gradients
 from common.gan.networks import Critic, Generator, running_statistics_kept
@@ -155,7 +155,7 @@ def record_epoch(run: Run, epoch: int, players: results.Players, data: results.D
 def main(config: Config, data: results.Data | None = None) -> None:
     """Train, then write the results; with --sample, only draw new images from the finished run in --out."""
     if config.sample:
-        return results.sample_finished_run(config)
+        return generators.sample_finished_run(config, "q4_wgan_gp")
 
     # Networks and optimizers.
     config, device = recipes.on_device(config, memory.wgan_gp_bytes)

@@ -1,29 +1,25 @@
 """What both GAN scripts do around their training steps: samples, held-out estimates, files, figures."""
 
-import io
 import time
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import nn
 
-from common import figures, own_data
-from common.data import load_fashion_mnist, to_uint8, to_unit_range
+from common import own_data
+from common.data import load_fashion_mnist, to_unit_range
 from common.gan import figures as gan_figures
 from common.gan import recipes
 from common.gan.averages import MovingAverage
+from common.gan.generators import GRID, draw, write_generator, write_npz
 from common.gan.networks import Critic, Generator, prepare
 from common.quality import copies, distances
 from common.quality import figures as quality_figures
-from common.run import Run, rng_for
-from common.run.cli import BadInput
-from common.run.files import read_file, write_file
+from common.run import Run
 from common.run.graphs import adam
 from common.run.reference import beside, read_reference
 
-GRID, HELD_OUT, STORED = 100, 4000, 10_000
+HELD_OUT, STORED = 4000, 10_000
 
 
 class Players(NamedTuple):
@@ -60,19 +56,6 @@ def sample_epochs(config: Any) -> list[int]:
     """The epochs whose grids are drawn: those asked for, or 1, 5, 10, 15 and the last as far as the run goes."""
     wanted = config.sample_epochs or (*(e for e in (1, 5, 10, 15) if e <= config.epochs), config.epochs)
     return sorted(set(wanted))
-
-
-@torch.no_grad()
-def draw(generator: nn.Module, noise: torch.Tensor) -> torch.Tensor:
-    """Images of noise [N, latent_dim] as uint8 [N, 1, 28, 28] on the processor, in evaluation mode.
-
-    Changes no weight and no batch-norm statistic.
-    """
-    was_training = generator.training
-    generator.eval()
-    images = [to_uint8(generator(z)).cpu() for z in noise.split(1000)]
-    generator.train(was_training)
-    return torch.cat(images)
 
 
 def noise_for(run: Run, stream: str, n: int) -> torch.Tensor:
@@ -144,18 +127,11 @@ def compare_with_training_images(run: Run, samples: torch.Tensor) -> None:
 
 
 def write_results(run: Run, generator: Generator, average: MovingAverage, data: Data) -> None:
-    """Write `generator.pt`, `samples.npz` and every figure that both scripts share, and say where to look."""
+    """Write the generator, `samples.npz` and every figure that both scripts share, and say where to look."""
     config, folder = run.config, run.folder
     if not run.trained:
         run.say(f"{folder} holds this run, finished; its figures are drawn again")
-    stored = {
-        "shape": generator.shape,
-        "raw": generator.state_dict(),
-        "averaged": average.network.state_dict(),
-    }
-    buffer = io.BytesIO()
-    torch.save(stored, buffer)
-    write_file(folder / "generator.pt", buffer.getvalue())
+    write_generator(folder, generator, average.network)
     samples = draw(average.network, noise_for(run, "samples", STORED))
     write_npz(folder / "samples.npz", images=samples)
     if config.data:
@@ -207,52 +183,3 @@ def interpolation_paths(ends: torch.Tensor, points: int = 12) -> torch.Tensor:
     t = torch.linspace(0, 1, points, device=ends.device).view(1, -1, 1)
     paths = (((1 - t) * angle).sin() * first + (t * angle).sin() * last) / angle.sin()
     return paths.flatten(0, 1)
-
-
-def write_npz(path: Path, **images: torch.Tensor) -> None:
-    """Write uint8 images [N, 1, 28, 28] as arrays of an `.npz` file, under their names."""
-    buffer = io.BytesIO()
-    arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in images.items()}
-    np.savez_compressed(buffer, **arrays)
-    write_file(path, buffer.getvalue())
-
-
-def load_generator(path: Path) -> Generator:
-    """The generator of a finished run, with its averaged weights, in evaluation mode; its shape stands in the file.
-
-    Args:
-        path: a `generator.pt`.
-
-    Raises:
-        BadInput: there is no such file, or it holds no generator.
-    """
-    try:
-        stored = torch.load(io.BytesIO(read_file(path)), map_location="cpu", weights_only=True)
-        shape = stored["shape"]
-        if any(not 0 <= shape.get(name, 0) <= largest for name, largest in recipes.LARGEST.items()):
-            raise ValueError("a shape that no run can have")
-        with torch.device("meta"):  # its weights are those of the file, no others take memory
-            generator = Generator(**shape)
-        generator.load_state_dict(stored["averaged"], assign=True)
-    except FileNotFoundError:
-        raise BadInput(f"{path} is missing; train first, or name a finished run with --out") from None
-    except Exception as fault:  # torch.load raises many kinds for a damaged file
-        raise BadInput(f"{path}: not a generator ({type(fault).__name__}); train again with --fresh") from None
-    return generator.eval()
-
-
-def sample_finished_run(config: Any) -> None:
-    """`--sample N`: draw N new images with the averaged weights in --out; writes `drawn.npz` and `drawn.png`.
-
-    Raises:
-        BadInput: there is no finished run in the folder.
-    """
-    path = Path(config.out) / "generator.pt"
-    generator = load_generator(path)
-    noise = torch.randn(config.sample, generator.latent_dim, generator=rng_for(config.seed, "drawn", 0))
-    images = draw(generator, noise)
-    write_npz(path.parent / "drawn.npz", images=images)
-    figures.image_grid(
-        to_unit_range(images[:GRID]), 10, path.parent / "drawn.png", f"{min(GRID, config.sample)} new images"
-    )
-    print(f"wrote {path.parent / 'drawn.npz'} ({config.sample} images) and drawn.png")

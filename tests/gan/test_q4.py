@@ -18,7 +18,7 @@ from common import figures, own_data
 from common.data import draw_offsets, translate
 from common.figures import tile
 from common.gan import figures as gan_figures
-from common.gan import results
+from common.gan import generators, results
 from common.gan.networks import Critic, Generator
 from common.quality import classifier, copies, distances
 from common.quality import figures as quality_figures
@@ -177,7 +177,7 @@ def test_rows_of_quality_are_those_of_the_networks_on_noise_of_the_run(module, s
     for weights in ("raw", "averaged"):
         generator.load_state_dict(stored[weights])
         noises = [torch.randn(20, 5, generator=run.rng_for(3, f"quality {i}", 0)) for i in range(3)]
-        expected = [distances.score(results.draw(generator, noise))["frechet"] for noise in noises]
+        expected = [distances.score(generators.draw(generator, noise))["frechet"] for noise in noises]
         assert rows.loc[(2, weights), "frechet"] == pytest.approx(np.mean(expected), rel=1e-3)
         assert rows.loc[(2, weights), "frechet_std"] == pytest.approx(np.std(expected, ddof=1), rel=1e-2)
 
@@ -320,6 +320,33 @@ def test_sample_takes_the_shape_of_the_run_and_refuses_a_folder_without_one(modu
         module.main(replace(config, sample=3))
 
 
+def test_half_precision_is_enough_to_draw_and_is_checked(module, tmp_path):
+    module.main(tiny(module, tmp_path))
+    noise = torch.randn(20, 5)
+    whole = generators.draw(generators.load_generator(tmp_path / "generator.pt"), noise)
+    small = tmp_path / "generator_float16.pt"
+    half = generators.draw(generators.load_generator(small), noise)
+    assert int((whole.int() - half.int()).abs().max()) <= 2  # of 255
+    assert not torch.equal(whole, whole.roll(1, 0))
+    (tmp_path / "generator.pt").unlink()
+    module.main(module.Config(sample=3, out=tmp_path))
+    small.write_bytes(small.read_bytes()[:-1] + b"x")
+    with pytest.raises(BadInput, match=r"generator_float16\.pt: not a generator"):
+        module.main(module.Config(sample=3, out=tmp_path))
+
+
+def test_sample_without_a_run_of_ones_own_draws_with_the_reference(module, tmp_path, monkeypatch, capsys):
+    name = module.__name__
+    module.main(tiny(module, tmp_path / name))
+    monkeypatch.setattr(generators, "FOLDER", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    module.main(module.Config(sample=3))
+    assert f"{name} is not there; the reference run's generator draws" in capsys.readouterr().out
+    assert np.load(f"outputs/{name}/drawn.npz")["images"].shape == (3, 1, 28, 28)
+    with pytest.raises(BadInput, match=r"generator\.pt is missing; train first"):
+        module.main(module.Config(sample=3, out=tmp_path / "other"))
+
+
 def test_a_forged_generator_of_many_latents_takes_no_memory(tmp_path):
     """A file of a few kilobytes whose weights repeat one number, and whose shape would take 655 GB."""
     shape = {"width": 1024, "latent_dim": 10**7, "batch_norm": False}
@@ -329,7 +356,7 @@ def test_a_forged_generator_of_many_latents_takes_no_memory(tmp_path):
     torch.save({"shape": shape, "averaged": forged, "raw": forged}, tmp_path / "generator.pt")
     assert (tmp_path / "generator.pt").stat().st_size < 10_000
     with pytest.raises(BadInput, match=r"generator\.pt: not a generator"):
-        results.load_generator(tmp_path / "generator.pt")
+        generators.load_generator(tmp_path / "generator.pt")
 
 
 def test_drawing_changes_no_weight_and_no_statistic():
@@ -337,11 +364,11 @@ def test_drawing_changes_no_weight_and_no_statistic():
     generator(torch.randn(8, 5))
     before = {name: value.clone() for name, value in generator.state_dict().items()}
     noise = torch.randn(6, 5)
-    images = results.draw(generator, noise)
+    images = generators.draw(generator, noise)
     assert same(before, dict(generator.state_dict()))
     assert generator.training
     # Evaluation mode: an image does not depend on the others in its batch.
-    assert results.draw(generator, noise[:1]).equal(images[:1])
+    assert generators.draw(generator, noise[:1]).equal(images[:1])
 
 
 def test_figures_can_be_drawn_again_from_the_files_of_a_run(drawing_module, tmp_path):

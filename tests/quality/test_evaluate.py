@@ -254,7 +254,7 @@ def test_yardstick_trains_resumes_and_measures_each_kind_once(quick, tmp_path, m
     assert table.loc["uniform noise", "frechet"] == pytest.approx(127.5, abs=1)
     assert table.loc["training images", "frechet_std"] > 0
     agreement = pd.read_csv(tmp_path / "spaces.csv").set_index("metric")["rank_correlation"]
-    assert (agreement["frechet"], agreement["coverage"]) == pytest.approx((1, -1))
+    assert agreement["frechet"] == -agreement["coverage"] > 0.9  # of three sets against the first
     yardstick.main(config)
     assert len(measured) == (distances.SEEDS + 1) * len(table)
     assert json.loads((tmp_path / "config.json").read_text())["epochs"] == 2
