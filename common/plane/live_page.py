@@ -87,7 +87,6 @@ class Page:
                 "reset": self._reset,
                 "save": self._begin_save,
                 "turn": lambda: self._turn(str(asked.get("name")), str(asked.get("value"))),
-                "erase": lambda: self.plots.drawing.update(data={"xs": [], "ys": []}),
             }
             actions[str(asked.get("do"))]()
         except (ValueError, KeyError, RecursionError):
@@ -123,8 +122,6 @@ class Page:
             self._moved = True
         else:
             self.lab.turn(name, value)
-            if name == "target":
-                self.plots.drawing.data = {"xs": [], "ys": []}
             self._show_target()
 
     def draw(self) -> None:

@@ -23,7 +23,7 @@ PLOTS = {
 LOSSES = list(PLOTS["losses"])
 MEASURES = [name for curves in PLOTS.values() for name in curves if name not in LOSSES]
 FLOORS = ("kl", "js", "w1", "optimal_accuracy")
-LEVELS = [k * 10.0**power for power in range(-4, 3) for k in (1, 3)]  # ticks of a logarithmic axis
+LEVELS = [float(f"{k}e{power}") for power in range(-4, 3) for k in (1, 3)]  # ticks of a logarithmic axis
 CURVE_POINTS = 3_000
 LOSS_POINTS = 8  # between two measurements: each is the mean of its iterations
 
@@ -81,7 +81,8 @@ class Plots:
                 plot.yaxis.ticker, plot.yaxis.formatter = LEVELS, PrintfTickFormatter(format="%g")
             plots.append(plot)
             plot.x_range, plot.xaxis.visible, plot.min_border_left = plots[0].x_range, title == "losses", 40
-        telling = plots[2]
+        telling, losses = plots[2:]
+        losses.yaxis.ticker.desired_num_ticks, losses.yaxis.ticker.num_minor_ticks = 3, 0
         telling.y_range, telling.yaxis.ticker = Range1d(start=0, end=1), [0, 0.5, 1]
         telling.add_layout(Span(location=0.5, dimension="width", line_color=GREY, line_dash="dashed"))
         return plots
