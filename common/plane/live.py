@@ -21,19 +21,17 @@ from torch import Tensor, nn
 from common.plane import measures, results
 from common.plane.recipes import RECIPES
 from common.plane.results import Players
-from common.plane.targets import require_points, target_of
+from common.plane.targets import along, target_of
 from common.run import rng_for
-from common.run.cli import BadInput, TrainingFailed, configured, require_range
+from common.run.cli import BadInput, TrainingFailed, configured, require, require_range
 
 EVAL_SAMPLES, TRANSPORT_SAMPLES = 2_000, 200  # of a measurement in the page, which must not stall it
 FLOOR_DRAWS = 10
-MEASURE_EVERY = 8  # frames
 KEPT = 500  # moments of which the weights are kept for saving
-PATH_POINTS = 200  # of a drawing, equally far apart along it
-MOST_DRAWN = 20_000  # points that a drawing may have before that
+PARTS = ("generator", "discriminator", "average")
 
-# What one may turn, with limits below the script's so that a frame stays short.
-TURNED: dict[str, tuple[float, float] | None] = {
+# What one may turn, with limits below the script's so that a frame stays short; the second half starts anew.
+WHILE_IT_TRAINS: dict[str, tuple[float, float] | None] = {
     "target": None,
     "loss": None,
     "lr": (1e-9, 100),
@@ -42,6 +40,9 @@ TURNED: dict[str, tuple[float, float] | None] = {
     "discriminator_steps": (1, 20),
     "generator_steps": (1, 20),
     "batch_size": (2, 2048),
+}
+TURNED: dict[str, tuple[float, float] | None] = {
+    **WHILE_IT_TRAINS,
     "noise": None,
     "noise_dim": None,
     "generator_width": (1, 256),
@@ -50,7 +51,6 @@ TURNED: dict[str, tuple[float, float] | None] = {
     "discriminator_depth": (1, 8),
     "seed": (0, 2**31),
 }
-KEEP_NETWORKS = list(TURNED)[:8]  # up to the batch size
 
 
 class Script(NamedTuple):
@@ -61,21 +61,6 @@ class Script(NamedTuple):
     discriminator_turn: Callable[[Any, Players, Sequence[torch.Generator]], Tensor]
     generator_turn: Callable[[Any, Players, Sequence[torch.Generator]], Tensor]
     generator_loss: Callable[[str, Tensor], Tensor]
-
-
-class Change(NamedTuple):
-    """What was changed after how many iterations; for `changes.csv`."""
-
-    iteration: int
-    what: str
-    value: str
-
-
-class Moment(NamedTuple):
-    """The weights after so many iterations: states of generator, discriminator and average."""
-
-    iteration: int
-    states: tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
 
 
 class Lab:
@@ -90,19 +75,19 @@ class Lab:
         fault: why training cannot go on, or None.
         floors, measured: rows of real against real, and of real against fake with their `iteration`.
         losses: the last loss of discriminator and generator at each iteration.
-        changes: what was changed since the start; empty if this is the script's run.
+        moments: iterations, and the states of `PARTS` after as many.
+        changes: after how many iterations what was set to which value; empty if this is the script's run.
     """
 
     def __init__(self, config: Any, script: Script) -> None:
         self.script = script
-        self._drawings: tempfile.TemporaryDirectory[str] | None = None
+        self.drawings = tempfile.TemporaryDirectory(prefix="q2_gan_lab_")
         self.config = replace(config, seeds=1, decay_from=1.0, device="cpu", live=False)
         self.restart()
 
     def close(self) -> None:
         """Drop the files of the drawings."""
-        if self._drawings is not None:
-            self._drawings.cleanup()
+        self.drawings.cleanup()
 
     # Training.
 
@@ -114,8 +99,9 @@ class Lab:
         self.fault: str | None = None
         self.losses: list[tuple[float, float]] = []
         self.measured: list[dict[str, float]] = []
-        self.changes: list[Change] = []
-        self.moments: list[Moment] = [self._moment()]
+        self.changes: list[tuple[int, str, str]] = []
+        self.moments: list[tuple[int, list[dict[str, Any]]]] = []
+        self.keep_moment()
         self._new_target()
 
     def step(self) -> None:
@@ -124,20 +110,19 @@ class Lab:
         Raises:
             TrainingFailed: a loss or a gradient is not finite; the weights are those before.
         """
-        self.half_step()
-        if self.half is not None:
-            self.half_step()
+        while self.half_step() == "discriminator":
+            pass
 
-    def half_step(self) -> str:
+    def half_step(self) -> Literal["discriminator", "generator"]:
         """The discriminator's turn of an iteration, or, after that, the generator's: whose it was."""
         config, networks = self.config, self.networks
         if self.half is None:
             self.script.set_learning_rates(config, networks, self.iteration)
             rngs = [rng_for(config.seed, "train", self.iteration)]
-            self.half = (self._guarded(self.script.discriminator_turn, rngs), rngs)
+            self.half = (self._guarded("discriminator", rngs), rngs)
             return "discriminator"
         loss, rngs = self.half
-        self.losses.append((loss, self._guarded(self.script.generator_turn, rngs)))
+        self.losses.append((loss, self._guarded("generator", rngs)))
         self.half = None
         self.iteration += 1
         if self.iteration % config.evaluate_every == 0:
@@ -147,12 +132,12 @@ class Lab:
     def step_alone(self, who: Literal["discriminator", "generator"]) -> None:
         """A turn of one of the two alone, with random numbers of its own; it counts as a change."""
         self.script.set_learning_rates(self.config, self.networks, self.iteration)
-        turn = self.script.discriminator_turn if who == "discriminator" else self.script.generator_turn
-        self._guarded(turn, [rng_for(self.config.seed, f"{who} alone", self.single)])
+        self._guarded(who, [rng_for(self.config.seed, f"{who} alone", self.single)])
         self.single += 1
-        self.changes.append(Change(self.iteration, f"only the {who}", "one turn"))
+        self.changes.append((self.iteration, f"only the {who}", "one turn"))
 
-    def _guarded(self, turn: Callable[..., Tensor], rngs: Sequence[torch.Generator]) -> float:
+    def _guarded(self, who: Literal["discriminator", "generator"], rngs: list[torch.Generator]) -> float:
+        turn = self.script.discriminator_turn if who == "discriminator" else self.script.generator_turn
         try:
             return float(turn(self.config, self.networks, rngs)[0])
         except TrainingFailed as fault:
@@ -160,17 +145,12 @@ class Lab:
             raise
 
     def keep_moment(self) -> None:
-        """Keep the weights as they are, for saving; of one iteration once."""
-        if self.moments[-1].iteration == self.iteration:
+        """Keep the weights as they are, for saving; of one iteration once, and of `KEPT` iterations at most."""
+        if self.moments and self.moments[-1][0] == self.iteration:
             del self.moments[-1]
-        self.moments.append(self._moment())
+        self.moments.append((self.iteration, [deepcopy(getattr(self.networks, p).state_dict()) for p in PARTS]))
         if len(self.moments) > KEPT:
             del self.moments[1]
-
-    def _moment(self) -> Moment:
-        parts = (self.networks.generator, self.networks.discriminator, self.networks.average)
-        generator, discriminator, average = (deepcopy(part.state_dict()) for part in parts)
-        return Moment(self.iteration, (generator, discriminator, average))
 
     # Settings.
 
@@ -181,17 +161,21 @@ class Lab:
             BadInput: names the flag, what was entered and what it takes.
         """
         if name == "recipe":
-            self._set(configured_for(self.config, text), {"recipe"})
+            require(text in RECIPES, "--recipe", repr(text[:40]), " or ".join(RECIPES))
+            kept = {field: getattr(self.config, field) for field in ("target", "loss", "seed", "out", "evaluate_every")}
+            recipe = configured(type(self.config), RECIPES, text, **kept)
+            self._set("recipe", replace(recipe, seeds=1, decay_from=1.0))
             return
         if name not in TURNED:
             raise BadInput(f"{name[:40]!r} cannot be set here")
         value = parsed(type(self.config), name, text)
         if limits := TURNED[name]:
-            require_range("--" + name.replace("_", "-"), value, *limits)
-        if name == "target" and str(value).endswith(".csv") and value != self.config.target:
+            require_range(flag_of(name), value, *limits)
+        if value == getattr(self.config, name):
+            return
+        if name == "target" and value.endswith(".csv"):
             raise BadInput("--target: draw a target, or start the page with --target FILE.csv")
-        if value != getattr(self.config, name):
-            self._set(replace(self.config, **{name: value}), {name})
+        self._set(name, replace(self.config, **{name: value}))
 
     def draw(self, strokes: Sequence[Sequence[Sequence[float]]]) -> None:
         """Make a target of what was drawn: of each stroke its points [n, 2].
@@ -199,27 +183,23 @@ class Lab:
         Raises:
             BadInput: the drawing cannot be a target.
         """
-        points = along(strokes)
-        if self._drawings is None:
-            self._drawings = tempfile.TemporaryDirectory(prefix="q2_gan_lab_")
-        folder = Path(self._drawings.name)
+        points, folder = along(strokes), Path(self.drawings.name)
         path = folder / f"target_{len(list(folder.iterdir()))}.csv"  # a name of its own, by which it is kept in memory
         path.write_text("x,y\n" + "".join(f"{x:.5f},{y:.5f}\n" for x, y in points))
-        self._set(replace(self.config, target=str(path)), {"target"})
+        self._set("target", replace(self.config, target=str(path)))
 
-    def _set(self, config: Any, names: set[str]) -> None:
-        former, old, self.config = self.config, self.networks, config
-        self.fault = None
-        if not names <= set(KEEP_NETWORKS) or (self.iteration + self.single == 0 and self.half is None):
+    def _set(self, name: str, config: Any) -> None:
+        old, self.config, self.fault = self.networks, config, None
+        untouched = self.iteration + self.single == 0 and self.half is None
+        if untouched or name not in WHILE_IT_TRAINS:
             self.restart()
             return
-        for name in names:
-            self.changes.append(Change(self.iteration, name, str(getattr(config, name))))
-        if config.optimizer != former.optimizer:
+        self.changes.append((self.iteration, name, str(getattr(config, name))))
+        if name == "optimizer":
             self.networks = self.script.players(config)
-            for part in ("generator", "discriminator", "average"):
+            for part in PARTS:
                 getattr(self.networks, part).load_state_dict(getattr(old, part).state_dict())
-        if config.target != former.target:
+        if name == "target":
             self._new_target()
 
     def _new_target(self) -> None:
@@ -229,6 +209,11 @@ class Lab:
 
     # Looking.
 
+    @property
+    def fake_loss(self) -> Callable[[Tensor], Tensor]:
+        """What the generator minimises, for each fake, from the discriminator's scores."""
+        return partial(self.script.generator_loss, self.config.loss)
+
     def generator(self, averaged: bool) -> nn.Module:
         """The generator as it is, or with averaged weights."""
         return self.networks.average if averaged else self.networks.generator
@@ -237,11 +222,10 @@ class Lab:
         """Noise and fakes [n, ...], arrows [n, 2] and the surface, as `results.frame_of` has them."""
         z = results.shown_noise(self.config, torch.device("cpu"))
         networks = self.networks._replace(generator=self.generator(averaged))
-        fake_loss = partial(self.script.generator_loss, self.config.loss)
         with torch.no_grad():
             seen = torch.cat([torch.from_numpy(self.shown_real)[None], networks.generator(z)], 1)
             middle = networks.discriminator(seen).mean()
-        frame = results.frame_of(self.config, networks, fake_loss, z, middle)
+        frame = results.frame_of(self.config, networks, self.fake_loss, z, middle)
         return {"noise": z[0].numpy(), **{name: part.numpy() for name, part in frame.items()}}
 
     def manifold(self, averaged: bool, lines: int = 16) -> list[np.ndarray]:
@@ -254,16 +238,8 @@ class Lab:
         """A row of real against fake at this iteration, as the script has it, from fewer samples."""
         sizes = replace(self.config, eval_samples=EVAL_SAMPLES, transport_samples=TRANSPORT_SAMPLES)
         rng = rng_for(self.config.seed, "page", self.iteration + self.single)
-        real = self.target.sample(EVAL_SAMPLES, rng)
-        z = results.draw_noise(self.config, EVAL_SAMPLES, [rng])
-        with torch.no_grad():
-            fake, averaged = self.networks.generator(z), self.networks.average(z)
-            f_real, f_fake = self.networks.discriminator(real[None]), self.networks.discriminator(fake)
-        row = results.row_of(sizes, real, fake[0], averaged[0], f_real[0], f_fake[0])
-        fake_loss = partial(self.script.generator_loss, self.config.loss)
-        pushed = results.arrows(self.networks.discriminator, fake_loss, fake[:, :TRANSPORT_SAMPLES])
-        row = {"iteration": self.iteration, **row, "gradient_at_fakes": pushed.norm(dim=2).mean()}
-        self.measured.append({name: float(value) for name, value in row.items()})
+        (row,), _ = results.measured(sizes, self.networks, self.fake_loss, [rng])
+        self.measured.append({"iteration": self.iteration, **{name: float(value) for name, value in row.items()}})
         return self.measured[-1]
 
     def measure_floor(self) -> bool:
@@ -276,11 +252,14 @@ class Lab:
         return True
 
     def floor(self, name: str) -> tuple[float, float]:
-        """Mean and standard deviation of a measure of real against real; NaN before there are any."""
+        """Mean and standard deviation of a measure of real against real; NaN before there are two."""
         values = np.array([row[name] for row in self.floors])
-        if not len(values):
-            return math.nan, math.nan
-        return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else math.nan
+        return (float(values.mean()), float(values.std(ddof=1))) if len(values) > 1 else (math.nan, math.nan)
+
+
+def flag_of(name: str) -> str:
+    """The flag of a field of the config."""
+    return "--" + name.replace("_", "-")
 
 
 def parsed(config_class: type, name: str, text: str) -> Any:
@@ -289,68 +268,26 @@ def parsed(config_class: type, name: str, text: str) -> Any:
     Raises:
         BadInput: it is none of the choices, or no number.
     """
-    hint, flag, shown = get_type_hints(config_class)[name], "--" + name.replace("_", "-"), text[:40]
+    hint, shown = get_type_hints(config_class)[name], repr(text[:40])
     if get_origin(hint) is Literal:
-        choices = [choice for choice in get_args(hint) if choice != "all"]
-        for choice in choices:
-            if str(choice) == text:
-                return choice
-        raise BadInput(f"{flag}: {shown!r} is not possible; it takes {' or '.join(map(str, choices))}")
-    if hint is str:
-        if text == "all":
-            raise BadInput(f"{flag}: the page trains one GAN; `all` is for the script")
-        return text
+        choices = {str(choice): choice for choice in get_args(hint) if choice != "all"}
+        require(text in choices, flag_of(name), shown, " or ".join(choices))
+        return choices[text]
+    if text == "all":
+        raise BadInput(f"{flag_of(name)}: the page trains one GAN; `all` is for the script")
     try:
         return hint(text)
     except ValueError:
         kind = "a whole number" if hint is int else "a number"
-        raise BadInput(f"{flag}: {shown!r} is not possible; it takes {kind}") from None
-
-
-def configured_for(config: Any, recipe: str) -> Any:
-    """The settings of a recipe for the config's target and loss, with its seed, in the page."""
-    if recipe not in RECIPES:
-        raise BadInput(f"--recipe: {recipe[:40]!r} is not possible; it takes {' or '.join(RECIPES)}")
-    kept = {name: getattr(config, name) for name in ("target", "loss", "seed", "out", "evaluate_every")}
-    return replace(configured(type(config), RECIPES, recipe, **kept), seeds=1, decay_from=1.0)
-
-
-def along(strokes: Sequence[Sequence[Sequence[float]]]) -> np.ndarray:
-    """At most `PATH_POINTS` points [n, 2], equally far apart along all strokes together.
-
-    Raises:
-        BadInput: no stroke has a length, there are too many points, or some are outside the unit square.
-    """
-    what, parts = "the drawing", []
-    if sum(len(stroke) for stroke in strokes) > MOST_DRAWN:
-        raise BadInput(f"{what}: more than {MOST_DRAWN:,} points are not possible; draw less")
-    for stroke in strokes:
-        try:
-            points = np.array(stroke, dtype=float).reshape(-1, 2)
-        except (TypeError, ValueError):
-            raise BadInput(f"{what}: a stroke is no list of points x, y") from None
-        if len(points) > 1:
-            parts.append(require_points(points[:: -(-len(points) // 1000)], what))
-    lengths = [float(np.linalg.norm(np.diff(points, axis=0), axis=1).sum()) for points in parts]
-    if not sum(lengths) > 0.01:
-        raise BadInput(f"{what}: it has no length; draw a line")
-    found = []
-    for points, length in zip(parts, lengths, strict=True):
-        at = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
-        n = max(2, round(PATH_POINTS * length / sum(lengths)))
-        wanted = np.linspace(0, length, n)
-        found.append(np.stack([np.interp(wanted, at, points[:, axis]) for axis in range(2)], 1))
-    return np.concatenate(found)
+        raise BadInput(f"{flag_of(name)}: {shown} is not possible; it takes {kind}") from None
 
 
 def command(config: Any) -> str:
     """The command that repeats a run with these settings without the page."""
-
     plain, parts = type(config)(), ["python", "q2_gan_lab.py"]
     for field in fields(config):
         value = getattr(config, field.name)
         if field.name in ("live", "no_browser", "fresh", "recipe") or value == getattr(plain, field.name):
             continue
-        values = value if isinstance(value, tuple) else (value,)
-        parts += ["--" + field.name.replace("_", "-"), *map(str, values)]
+        parts += [flag_of(field.name), *map(str, value if isinstance(value, tuple) else (value,))]
     return shlex.join(parts)

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 import torch
 from scipy import stats
@@ -83,6 +82,12 @@ def as_probability(loss: str, scores: Tensor, middle: Tensor) -> Tensor:
     return 0.5 + 0.5 * centred / centred.abs().max().clamp_min(1e-12)
 
 
+def equilibrium(config: Any) -> tuple[float, float] | None:
+    """Losses of discriminator and generator where real = fake and D = 1/2 everywhere; a critic has no such values."""
+    found = {"gan": ((1 + config.real_weight) * math.log(2), math.log(2)), "least-squares": (0.25, 0.125)}
+    return found.get(config.loss)
+
+
 def arrows(discriminator: nn.Module, fake_loss: Callable[[Tensor], Tensor], fake: Tensor) -> Tensor:
     """Minus the gradient of each fake's own loss at the fake [S, n, 2]: where the discriminator pushes it [S, n, 2]."""
     fake = fake.detach().requires_grad_()
@@ -110,6 +115,25 @@ def evaluate(run: Run, config: Any, players: Players, fake_loss: Callable[[Tenso
         done: iterations done.
     """
     rngs = [rng_for(config.seed + k, "evaluate", done, run.device) for k in range(config.seeds)]
+    rows, middle = measured(config, players, fake_loss, rngs)
+    frame = len(run.rows("metrics")) // config.seeds
+    since = int(run.rows("metrics")["iteration"].iloc[-1]) if frame else 0
+    for k, row in enumerate(rows):
+        recent = run.tensors["losses"][since:done, k].mean(0) if done else torch.full((2,), torch.nan)
+        losses = {"discriminator_loss": recent[0], "generator_loss": recent[1]}
+        run.record("metrics", seed=config.seed + k, iteration=done, **losses, **row)
+
+    for name, tensor in frame_of(config, players, fake_loss, shown_noise(config, run.device), middle).items():
+        run.tensors[name][frame] = tensor
+    if done * 10 // config.iterations > max(0, since) * 10 // config.iterations:
+        last = run.rows("metrics").tail(config.seeds).mean()
+        run.say(f"iteration {done:,}/{config.iterations:,}  JS {last.js:.4f}  W1 {last.w1:.4f}")
+
+
+def measured(
+    config: Any, players: Players, fake_loss: Callable[[Tensor], Tensor], rngs: Sequence[torch.Generator]
+) -> tuple[list[dict[str, Any]], Tensor]:
+    """What is measured from fresh samples: a row for each seed, and the first seed's `middle` of `as_probability`."""
     target, discriminator = target_of(config.target), players.discriminator
     real = torch.stack([target.sample(config.eval_samples, rng) for rng in rngs])  # [S, n, 2]
     z = draw_noise(config, config.eval_samples, rngs)
@@ -121,22 +145,11 @@ def evaluate(run: Run, config: Any, players: Players, fake_loss: Callable[[Tenso
     gradients = torch.autograd.grad(losses.sum(), list(players.generator.parameters()))
     weights_norm = torch.stack([g.square().flatten(1).sum(1) for g in gradients]).sum(0).sqrt()  # [S]
     fakes_norm = arrows(discriminator, fake_loss, fake[:, : config.transport_samples]).norm(dim=2).mean(1)
-
-    frame = len(run.rows("metrics")) // config.seeds
-    since = int(run.rows("metrics")["iteration"].iloc[-1]) if frame else 0
+    rows = []
     for k in range(config.seeds):
-        seen = (real[k].cpu(), fake[k].cpu(), averaged[k].cpu(), *(f[k].cpu() for f in scores))
-        row = {"seed": config.seed + k, "iteration": done}
-        recent = run.tensors["losses"][since:done, k].mean(0) if done else torch.full((2,), torch.nan)
-        row |= {"discriminator_loss": recent[0], "generator_loss": recent[1], **row_of(config, *seen)}
-        run.record("metrics", **row, gradient_at_fakes=fakes_norm[k], generator_gradient=weights_norm[k])
-
-    middle = (scores[0][0].mean() + scores[1][0].mean()) / 2
-    for name, tensor in frame_of(config, players, fake_loss, shown_noise(config, run.device), middle).items():
-        run.tensors[name][frame] = tensor
-    if done * 10 // config.iterations > max(0, since) * 10 // config.iterations:
-        last = run.rows("metrics").tail(config.seeds).mean()
-        run.say(f"iteration {done:,}/{config.iterations:,}  JS {last.js:.4f}  W1 {last.w1:.4f}")
+        row = row_of(config, *(part[k].cpu() for part in (real, fake, averaged, *scores)))
+        rows.append({**row, "gradient_at_fakes": fakes_norm[k], "generator_gradient": weights_norm[k]})
+    return rows, (scores[0][0].mean() + scores[1][0].mean()) / 2
 
 
 def in_chunks(network: nn.Module, x: Tensor) -> Tensor:
@@ -262,8 +275,8 @@ def said_of_modes(modes: float, parts: int, quality: float, floor: float) -> str
     return f"Modes covered {modes:.1f} of {parts}; high-quality samples {quality:.1%} (of real ones {floor:.1%})."
 
 
-def discussion(config: Any, table: pd.DataFrame) -> list[str]:
-    """The assignment's three questions, answered with `answers`."""
+def discussion(config: Any, table: pd.DataFrame, first: str = "in the first tenth of training") -> list[str]:
+    """The assignment's three questions, answered with `answers`, whose first column is called `first`."""
     value, spread, floor = table["last_tenth"], table["last_tenth_std"], table["floor"]
     n = int(table["seeds"].iloc[0])
 
@@ -282,7 +295,7 @@ def discussion(config: Any, table: pd.DataFrame) -> list[str]:
     lines = [
         f"Real and fake are {close} (averaged weights, {who}): {distances(AVERAGED)}.",
         f"Without averaging: {distances('')}.",
-        said_of_gradient(length, f"{before:.3g} in the first tenth of training", length < before / 3),
+        said_of_gradient(length, f"{before:.3g} {first}", length < before / 3),
         said_of_accuracy(value["accuracy"], value["optimal_accuracy"], floor["optimal_accuracy"], config.eval_samples),
         said_of_modes(value["modes"], target_of(config.target).parts, value["quality"], floor["quality"]),
     ]
@@ -327,9 +340,7 @@ def draw(run: Run, config: Any, generator: nn.Module) -> None:
 
     sizes = (config.eval_samples, config.transport_samples)
     figures.divergences(metrics, floors, *sizes, run.folder / "divergences.png")
-    # Where real = fake: D = 1/2 everywhere.
-    equilibrium = {"gan": ((1 + config.real_weight) * np.log(2), np.log(2)), "least-squares": (0.25, 0.125)}
-    figures.losses(kept["losses"][:, 0], first, equilibrium.get(config.loss), run.folder / "losses.png")
+    figures.losses(kept["losses"][:, 0], first, equilibrium(config), run.folder / "losses.png")
 
     title = f"A GAN in the plane: target {config.target}, loss {config.loss}"
     text = (

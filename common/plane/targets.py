@@ -5,7 +5,7 @@ the path is a staircase the target has separate modes; where it is a curve (line
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +23,8 @@ QUALITY_RADIUS = 3.0
 CHUNK = 4096
 POINTS = (2, 2000)  # of a target from a file
 POINT_SPREAD = 0.02  # standard deviation about each of them
+PATH_POINTS = 200  # of a drawing, equally far apart along it
+MOST_DRAWN = 20_000  # points that a drawing may have before that
 
 
 @dataclass(frozen=True)
@@ -171,3 +173,30 @@ def require_points(points: np.ndarray, what: str) -> np.ndarray:
         x, y = points[outside][0]
         raise BadInput(f"{what}: the point {x:g}, {y:g} is outside the unit square; scale all into 0 to 1")
     return points
+
+
+def along(strokes: Sequence[Sequence[Sequence[float]]]) -> np.ndarray:
+    """`PATH_POINTS` points [n, 2], equally far apart along all strokes together.
+
+    Raises:
+        BadInput: no stroke has a length, there are too many points, or some are outside the unit square.
+    """
+    what = "the drawing"
+    if sum(map(len, strokes)) > MOST_DRAWN:
+        raise BadInput(f"{what}: more than {MOST_DRAWN:,} points are not possible; draw less")
+    try:
+        lines = [np.array(stroke, float).reshape(-1, 2) for stroke in strokes if len(stroke) > 1]
+    except (TypeError, ValueError):
+        raise BadInput(f"{what}: a stroke is no list of points x, y") from None
+    lines = [require_points(line[:: -(-len(line) // 1000)], what) for line in lines]
+    starts, ends = (
+        np.concatenate([np.empty((0, 2)), *(line[part] for line in lines)]) for part in (slice(-1), slice(1, None))
+    )
+    lengths = np.linalg.norm(ends - starts, axis=1)
+    reached = np.append(0, lengths.cumsum())  # at the start of each piece, and at the end
+    if not reached[-1] > 0.01:
+        raise BadInput(f"{what}: it has no length; draw a line")
+    wanted = (np.arange(PATH_POINTS) + 0.5) / PATH_POINTS * reached[-1]
+    piece = np.searchsorted(reached, wanted, "right") - 1
+    share = (wanted - reached[piece]) / lengths[piece]
+    return starts[piece] + share[:, None] * (ends - starts)[piece]

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 import q2_gan_lab
-from common.plane import live, live_page, results
-from common.plane.live import Lab, Script, along, command
+from common.plane import live, live_page, live_save, results
+from common.plane.live import Lab, Script, command
 from common.plane.live_save import saving
 from common.plane.recipes import LABS, RECIPES
-from common.plane.targets import target_of
+from common.plane.targets import PATH_POINTS, along, target_of
 from common.run import Run
 from common.run.cli import BadInput, TrainingFailed, parse
 
@@ -65,6 +65,7 @@ def test_what_nobody_touched_is_saved_as_the_headless_run_bit_for_bit(tmp_path, 
     for name in ("metrics.csv", "floors.csv", "config.json", "answers.csv", "snapshot.png", "training.html"):
         assert (folder / name).read_bytes() == (found.out / name).read_bytes(), name
     networks = lab.networks
+    lab.close()
     with Run(replace(found, out=folder), "q2_gan_lab", **q2_gan_lab.players(found)._asdict()) as run:
         assert run.step == 10
         for name, state in networks._asdict().items():
@@ -81,6 +82,14 @@ def test_a_changed_run_lists_its_changes_and_keeps_no_checkpoint(lab):
     assert (folder / "changes.csv").read_text() == "iteration,what,value\n1,lr,0.01\n1,only the generator,one turn\n"
     assert not (folder / "checkpoints").exists()
     assert "--lr 0.01" in repeat
+
+
+def test_two_saves_within_a_second_have_two_folders(lab, monkeypatch):
+    monkeypatch.setattr(live_save.time, "strftime", lambda form: "2026-01-01_00-00-00")
+    lab.step()
+    folders = [live_save.saving(lab)()[0] for _ in range(2)]
+    assert [folder.name for folder in folders] == ["2026-01-01_00-00-00", "2026-01-01_00-00-00_2"]
+    assert (folders[0] / "metrics.csv").read_bytes() == (folders[1] / "metrics.csv").read_bytes()
 
 
 def test_nothing_trained_is_not_saved(lab):
@@ -110,7 +119,7 @@ def test_what_can_change_while_it_trains_leaves_the_weights_and_acts(lab, name, 
     assert changed(before, weights(lab)) == set()
     assert lab.iteration == 1
     assert str(getattr(lab.config, name)) in (value, "0.001")
-    assert [c.what for c in lab.changes] == ([name] if getattr(lab.config, name) != kept else [])
+    assert [what for _, what, _ in lab.changes] == ([name] if getattr(lab.config, name) != kept else [])
     lab.step()
     assert changed(before, weights(lab)) == {"generator", "discriminator", "average"}
     if name == "optimizer":
@@ -194,9 +203,10 @@ def test_a_drawing_becomes_a_density_along_it_with_floors_of_its_own(lab):
     ring = Lab(q2_gan_lab.Config(**SIZES), SCRIPT)
     assert ring.measure_floor()
     assert lab.floors != ring.floors
+    ring.close()
     lab.step()
     folder, repeat = saving(lab)()
-    assert target_of(str(folder / "target.csv")).parts == live.PATH_POINTS
+    assert target_of(str(folder / "target.csv")).parts == PATH_POINTS
     found = parse(q2_gan_lab.Config, "", shlex.split(repeat)[2:], RECIPES)
     assert found.target == str(folder / "target.csv")
     q2_gan_lab.main(found)
@@ -207,7 +217,7 @@ def test_a_drawing_becomes_a_density_along_it_with_floors_of_its_own(lab):
 
 def test_points_are_equally_far_apart_along_all_strokes():
     found = along([[[0.1, 0.1], [0.1, 0.1], [0.4, 0.1]], [[0.5, 0.5], [0.5, 0.6]], [[0.9, 0.9]]])
-    assert len(found) == live.PATH_POINTS
+    assert len(found) == PATH_POINTS
     steps = np.linalg.norm(np.diff(found, axis=0), axis=1)
     assert np.sort(steps)[:-1].max() < 1.05 * np.sort(steps)[0]
 
@@ -267,7 +277,8 @@ def test_sentences_are_those_of_the_script(lab):
     row = lab.measure()
     said = live_page.sentences(lab)
     floor = lab.floor("optimal_accuracy")[0]
-    assert said[1] == results.said_of_accuracy(row["accuracy"], row["optimal_accuracy"], floor, live.EVAL_SAMPLES)
+    assert results.said_of_accuracy(row["accuracy"], row["optimal_accuracy"], floor, live.EVAL_SAMPLES) in said
+    assert any("when it was first measured" in sentence for sentence in said)
     assert any("differs from the optimum" in sentence for sentence in said)
 
 

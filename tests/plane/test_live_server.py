@@ -35,19 +35,18 @@ class KeptPage(live_page.Page):
         self.obeyed = json.loads(text)["n"]
 
 
-@pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    """A server in a thread of its own, whose pages are in PAGES."""
+@contextmanager
+def serving(left_after_ms, **settings):
+    """The address of a server in a thread of its own, whose pages are in PAGES."""
     patch = pytest.MonkeyPatch()
     patch.setattr(live_page, "Page", KeptPage)
-    patch.setattr(live_server, "LEFT_AFTER_MS", 300)
-    config = q2_gan_lab.Config(live=True, out=tmp_path_factory.mktemp("live") / "run", batch_size=16)
+    patch.setattr(live_server, "LEFT_AFTER_MS", left_after_ms)
     found, ready, loops = [], threading.Event(), []
 
     async def serve():
         stop = asyncio.Event()
         loops.append((asyncio.get_running_loop(), stop))
-        server, address = live_server.start(config, SCRIPT)
+        server, address = live_server.start(q2_gan_lab.Config(live=True, **settings), SCRIPT)
         found.append(address)
         ready.set()
         await stop.wait()
@@ -57,11 +56,19 @@ def address(tmp_path_factory):
     thread = threading.Thread(target=asyncio.run, args=(serve(),))
     thread.start()
     assert ready.wait(20)
-    yield found[0]
-    loop, stop = loops[0]
-    loop.call_soon_threadsafe(stop.set)
-    thread.join(10)
-    patch.undo()
+    try:
+        yield found[0]
+    finally:
+        loop, stop = loops[0]
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(10)
+        patch.undo()
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    with serving(300, out=tmp_path_factory.mktemp("live") / "run", batch_size=16) as found:
+        yield found
 
 
 def answer(address, path, *headers, host=None):
