@@ -7,6 +7,7 @@ generator has batch norm, as in the paper's other experiments; the critic has no
 
     python q4_wgan_gp.py --epochs 15
     python q4_wgan_gp.py --recipe papers --out outputs/q4_wgan_gp_papers
+    torchrun --standalone --nproc-per-node 2 q4_wgan_gp.py --epochs 15
 
 Writes to --out: losses.csv (a row per generator iteration), metrics.csv (a row per epoch), loss_curves.png, real.png,
 fake_epoch_*.png, progress.png, progress.gif, interpolation.png, quality.csv, quality.png, copies.csv,
@@ -26,6 +27,7 @@ from common.gan.critic_gradients import critic_gradients
 from common.gan.networks import Critic, Generator, running_statistics_kept
 from common.run import Guard, Run
 from common.run.cli import launch, require_range
+from common.run.distributed import mine, require_shares
 from common.run.graphs import Graphed, set_learning_rate
 from common.schedule import linear_decay
 
@@ -78,30 +80,35 @@ def critic_step(
     images: torch.Tensor,
     fake: torch.Tensor,
     epsilon: torch.Tensor,
+    share: float = 1.0,
 ) -> dict[str, torch.Tensor]:
     """Algorithm 1, lines 4-9.
 
     Args:
         images: uint8, real; fake: in [0, 1]; each [B, 1, 28, 28].
         epsilon: U(0, 1) draws, one per image, [B].
+        share: the fraction of the step's batch that these images are; the rest is with other processes.
 
     Returns:
-        the losses of `critic_gradients`, 0-d.
+        the losses of `critic_gradients` for the whole batch, 0-d.
     """
-    parts = critic_gradients(players.critic, to_unit_range(images), fake, epsilon, penalty_weight)
-    guard.step(players.critic_optimizer, **parts)
-    return parts
+    parts = critic_gradients(players.critic, to_unit_range(images), fake, epsilon, penalty_weight, share)
+    return guard.step(players.critic_optimizer, **parts)
 
 
-def generator_step(players: results.Players, guard: Guard, noise: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Algorithm 1, lines 11-12: one step on -mean f(G(z)) for noise [B, latent_dim]; the critic gets no gradient."""
+def generator_step(
+    players: results.Players, guard: Guard, noise: torch.Tensor, share: float = 1.0
+) -> dict[str, torch.Tensor]:
+    """Algorithm 1, lines 11-12: one step on -mean f(G(z)) for noise [B, latent_dim]; the critic gets no gradient.
+
+    `share` and the loss that is returned are those of `critic_step`.
+    """
     players.critic.requires_grad_(False)
-    loss = -players.critic(players.generator(noise)).mean()
+    loss = -share * players.critic(players.generator(noise)).mean()
     players.generator_optimizer.zero_grad()
     loss.backward()
     players.critic.requires_grad_(True)
-    guard.step(players.generator_optimizer, generator=loss)
-    return {"generator": loss}
+    return guard.step(players.generator_optimizer, generator=loss)
 
 
 @torch.no_grad()
@@ -118,7 +125,8 @@ def train(run: Run, players: results.Players, average: MovingAverage, data: resu
     generator_step_on = Graphed(partial(generator_step, players, run.guard), players, run.guard)
     generate = Graphed(partial(fakes_for_the_critic, players.generator), (), run.guard)
     fakes: tuple[torch.Tensor, ...] = ()
-    at_once = max(FAKES // b, 1) * b
+    own = len(mine(range(b)))  # images of a batch, all unless other processes share it
+    at_once = max(FAKES // b, 1) * own
     for step, indices, epoch, ends_epoch, progress in run.batches(len(data.train), b, config.epochs):
         for optimizer in (players.generator_optimizer, players.critic_optimizer):
             set_learning_rate(optimizer, linear_decay(progress, 1, config.lr, config.decay_from))
@@ -126,18 +134,21 @@ def train(run: Run, players: results.Players, average: MovingAverage, data: resu
         if position == 0 or not fakes:  # one pass for the critic steps until the generator moves
             rng = run.rng("critic noise", group)  # of the group, so a run that continues inside it draws the same again
             noise = torch.randn(k * b, config.latent_dim, generator=rng, device=run.device)
-            fakes = tuple(x for z in noise.split(at_once) for x in generate(z).clone().split(b))
+            noise = torch.cat([mine(z) for z in noise.split(b)])
+            fakes = tuple(x for z in noise.split(at_once) for x in generate(z).clone().split(own))
         rng = run.rng("train", step)
-        images = data.train[indices]  # [B, 1, 28, 28]
-        epsilon = torch.rand(len(images), generator=rng, device=run.device)
-        parts = critic_step_on(images, fakes[position][: len(images)], epsilon)
+        images = data.train[mine(indices)]  # [B, 1, 28, 28]
+        epsilon = mine(torch.rand(len(indices), generator=rng, device=run.device))
+        share = len(images) / len(indices)
+        parts = critic_step_on(images, fakes[position][: len(images)], epsilon, share=share)
 
         if position == k - 1:
-            losses = generator_step_on(torch.randn(b, config.latent_dim, generator=rng, device=run.device))
+            noise = torch.randn(b, config.latent_dim, generator=rng, device=run.device)
+            losses = generator_step_on(mine(noise), share=own / b)
             average.update(players.generator)
             run.record("losses", iteration=group + 1, **parts, **losses)
 
-        if ends_epoch:
+        if ends_epoch and run.is_first:
             results.after_epoch(run, epoch, players.generator, average)
             record_epoch(run, epoch, players, data)
 
@@ -166,6 +177,7 @@ def main(config: Config, data: results.Data | None = None) -> None:
     average = MovingAverage(generator, config.ema_decay)
     moments = {"generator_optimizer": players.generator_optimizer, "critic_optimizer": players.critic_optimizer}
     data = data or results.load_data(config, device)
+    require_shares(len(data.train), config.batch_size)
 
     with Run(config, "q4_wgan_gp", generator=generator, critic=critic, average=average, **moments) as run:
         train(run, players, average, data)
@@ -174,4 +186,4 @@ def main(config: Config, data: results.Data | None = None) -> None:
 
 
 if __name__ == "__main__":
-    launch(Config, main, __doc__, recipes=RECIPES)
+    launch(Config, main, __doc__, recipes=RECIPES, several=True)

@@ -25,7 +25,12 @@ TINY = 1e-30  # takes the place of a smaller |g|; its inverse times any factor o
 
 @torch.no_grad()
 def critic_gradients(
-    critic: Critic, real: torch.Tensor, fake: torch.Tensor, weight: torch.Tensor, penalty_weight: float
+    critic: Critic,
+    real: torch.Tensor,
+    fake: torch.Tensor,
+    weight: torch.Tensor,
+    penalty_weight: float,
+    share: float = 1.0,
 ) -> dict[str, torch.Tensor]:
     """Set `.grad` of every weight of the critic to that of mean f(fake) - mean f(real) + lambda mean (|g| - 1)^2.
 
@@ -36,10 +41,11 @@ def critic_gradients(
         real, fake: [B, 1, 28, 28] in [0, 1].
         weight: U(0, 1) draws, one per image, [B]; x = weight * real + (1 - weight) * fake.
         penalty_weight: lambda.
+        share: the fraction of the whole batch that these images are; the rest is with other processes.
 
     Returns:
         critic (the loss), wasserstein (mean f(real) - mean f(fake)), penalty (lambda times its mean) and
-        gradient_norm (mean |g|), 0-d tensors.
+        gradient_norm (mean |g|), 0-d tensors; they and the gradients add up to those of the whole batch.
     """
     b, weight = len(real), weight.view(-1, 1, 1, 1)
     dtype, wide = computed_in(critic, real), real.dtype
@@ -54,7 +60,7 @@ def critic_gradients(
     value = flat @ w[0] + critic.linear.bias  # [3B]
 
     # Backward to the activations: the loss of a real image is -f / B, of a fake one f / B; for the penalty, f itself.
-    sign = torch.cat([w.new_full((b, 1), value) for value in (-1 / b, 1 / b, 1.0)])  # [3B, 1]
+    sign = torch.cat([w.new_full((b, 1), value) for value in (-share / b, share / b, 1.0)])  # [3B, 1]
     delta = (sign * w).to(dtype).view(3 * b, 4, 4, -1).permute(0, 3, 1, 2)
     deltas = [delta] * 3
     for l in (2, 1, 0):
@@ -65,7 +71,7 @@ def critic_gradients(
 
     # The penalty, and its derivative v carried forward; 0 where g is 0.
     norm = torch.linalg.vector_norm(gradient.flatten(1), dim=1)  # [B]
-    factor = 2 * penalty_weight / b * (norm - 1) / norm.clamp(min=TINY)
+    factor = 2 * penalty_weight * share / b * (norm - 1) / norm.clamp(min=TINY)
     u = (factor.view(-1, 1, 1, 1) * gradient).to(dtype)
     for l, layer in enumerate(critic.convolutions):
         h[l][2 * b :] = u  # takes the place of the interpolated images' h, which is needed no more
@@ -76,13 +82,13 @@ def critic_gradients(
     critic.linear.weight.grad = channels_first(of_w)
     critic.linear.bias.grad = torch.zeros_like(critic.linear.bias)  # f(fake) and f(real) cancel it
 
-    wasserstein = value[:b].mean() - value[b : 2 * b].mean()
-    penalty = penalty_weight * (norm - 1).square().mean()
+    wasserstein = share * (value[:b].mean() - value[b : 2 * b].mean())
+    penalty = penalty_weight * share * (norm - 1).square().mean()
     return {
         "critic": penalty - wasserstein,
         "wasserstein": wasserstein,
         "penalty": penalty,
-        "gradient_norm": norm.mean(),
+        "gradient_norm": share * norm.mean(),
     }
 
 

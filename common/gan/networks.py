@@ -9,6 +9,7 @@ from torch.nn.functional import conv2d, leaky_relu_, linear, relu_
 
 from common.gan.convolutions import Convolve, Transpose
 from common.run.device import place
+from common.run.distributed import BatchNorm2d
 
 SLOPE = 0.2  # of LeakyReLU below zero
 PRECISIONS = {"float32": None, "tf32": None, "bfloat16": torch.bfloat16}  # of convolutions; None: that of the input
@@ -25,7 +26,7 @@ class ModulatedBatchNorm(nn.Module):
 
     def __init__(self, channels: int, latent_dim: int, hidden: int) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm2d(channels, affine=False)
+        self.norm = BatchNorm2d(channels, affine=False)
         self.network = nn.Sequential(nn.Linear(latent_dim, hidden), nn.ReLU(), nn.Linear(hidden, 2 * channels))
 
     def forward(self, x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
@@ -59,7 +60,7 @@ class Generator(nn.Module):
         def inner(channels: int) -> list[nn.Module]:
             if not batch_norm:
                 return [nn.ReLU()]
-            modulated = ModulatedBatchNorm(channels, latent_dim, modulation) if modulation else nn.BatchNorm2d(channels)
+            modulated = ModulatedBatchNorm(channels, latent_dim, modulation) if modulation else BatchNorm2d(channels)
             return [modulated, nn.ReLU()]
 
         last = [*inner(detail), nn.Conv2d(detail, 1, 3, 1, 1)] if detail else []
@@ -113,7 +114,7 @@ class Critic(nn.Module):
         self.convolutions = nn.ModuleList(
             nn.Conv2d(inputs, outputs, 5, 2, 2) for inputs, outputs in ((1, w), (w, 2 * w), (2 * w, 4 * w))
         )
-        norms = (nn.Identity(), nn.BatchNorm2d(2 * w), nn.BatchNorm2d(4 * w))
+        norms = (nn.Identity(), BatchNorm2d(2 * w), BatchNorm2d(4 * w))
         self.norms = nn.ModuleList(norms if batch_norm else (nn.Identity() for _ in range(3)))
         self.linear = nn.Linear(16 * 4 * w, 1)
 

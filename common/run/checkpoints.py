@@ -146,7 +146,7 @@ def require_fit(part: Any, saved: Any, name: str = "state") -> None:
         if index not in range(len(parameters)) or set(moments) != set(_moments(part)):
             raise ValueError(f"{name} is not of this optimizer")
         for key, moment in moments.items():
-            like = torch.zeros(()) if key == "step" else parameters[index]
+            like = torch.zeros((), dtype=torch.float32) if key == "step" else parameters[index]
             _require_alike(like, moment, f"{name}.{index}.{key}")
 
 

@@ -1,6 +1,7 @@
 """The command line of a script: flags from its `Config`, one clear line for bad input, exit codes.
 
 0 success, 1 a fault of the machine or a diverged training, 2 bad input, 130 and 143 stopped by SIGINT and SIGTERM.
+torchrun itself ends with 1 for every one of them but 0.
 """
 
 import errno
@@ -17,7 +18,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from common.run import flags
+from common.run import distributed, flags
 from common.run.faults import BadInput, TrainingFailed
 
 __all__ = ["BadInput", "TrainingFailed", "configured", "launch", "parse", "require", "require_range", "resolve_device"]
@@ -63,14 +64,25 @@ def _at_home(config: Any) -> Any:
     return replace(config, **moved) if moved else config
 
 
-def launch(config_class: type[T], main: Callable[[T], None], description: str, recipes: Recipes | None = None) -> None:
-    """Run `main(config)` as a program: every expected fault ends in one line on stderr and its exit code."""
+def launch(
+    config_class: type[T],
+    main: Callable[[T], None],
+    description: str,
+    recipes: Recipes | None = None,
+    several: bool = False,
+) -> None:
+    """Run `main(config)` as a program: every expected fault ends in one line on stderr and its exit code.
+
+    Args:
+        several: whether `main` can run on several processes, which torchrun starts; they say one line together.
+    """
     code, message, config = 0, "", None
     if sys.stdout is None:  # it was closed
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # for the rest of the process
     if isinstance(sys.stdout, io.TextIOWrapper):  # not what somebody may have put in its place
         sys.stdout.reconfigure(errors="backslashreplace")  # a folder's name may be no text
     try:
+        distributed.join(several)
         config = parse(config_class, description, recipes=recipes)
         main(config)
     except BadInput as fault:
@@ -85,7 +97,7 @@ def launch(config_class: type[T], main: Callable[[T], None], description: str, r
         code, message = 1, f"{where}{fault.strerror or fault}; {remedy}, and the same command continues"
     except Exception as fault:
         code, message = 1, _unforeseen(fault, getattr(config, "out", None))
-    if message:
+    if message and distributed.may_speak():
         print("error: " + " ".join(message.split()), file=sys.stderr)
     sys.exit(code)
 
@@ -129,4 +141,5 @@ def resolve_device(name: str) -> torch.device:
         name = next(kind for kind in ("cuda", "mps", "cpu") if present[kind])
     here = [kind for kind in present if present[kind]]
     require(name in here, "--device", f"{name} (not on this machine)", " or ".join(here))
+    distributed.require_device(torch.device(name))
     return torch.device(name)

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from common.run import distributed
+
 PACKAGES = ("numpy", "scipy", "scikit-learn", "matplotlib", "pandas")
 NOT_HISTORY = ("command", "seconds", "matplotlib", "pandas")  # what changes no number
 
@@ -29,6 +31,7 @@ def environment(device: torch.device, seconds: float) -> dict[str, Any]:
         "processor": _processor(),
         "vector_instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
+        **({"processes": distributed.size()} if distributed.size() > 1 else {}),
         "seconds": round(seconds, 1),
     }
 

@@ -1,7 +1,8 @@
 """A training step as one CUDA graph: its several hundred kernels are launched together, not one by one from Python.
 
 A step must be a function of tensors alone: what it reads are its arguments and the networks' and optimizers' own
-tensors, it draws no random number and never waits for the device. On other devices it is called as it is.
+tensors, it draws no random number and never waits for the device. On other devices, and where several processes sum
+their gradients within the step, it is called as it is.
 """
 
 from collections.abc import Callable, Iterable
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 
+from common.run import distributed
 from common.run.guard import Guard
 
 WARM_UPS = 3  # runs before a capture, in which libraries choose kernels and take workspaces
@@ -45,7 +47,8 @@ class Graphed:
         """The step's losses; where it returns a tensor, that, which on CUDA the next call overwrites."""
         if not self.guard.deferred:
             return self.step(*tensors, **constants)
-        found = self._replayed(tensors, constants) if tensors[0].is_cuda else self._packed(*tensors, **constants)
+        captured = tensors[0].is_cuda and distributed.size() == 1
+        found = self._replayed(tensors, constants) if captured else self._packed(*tensors, **constants)
         if not self._names:
             return found
         *losses, fault = found.clone().unbind()

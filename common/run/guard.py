@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import torch
 
+from common.run import distributed
 from common.run.cli import TrainingFailed
 from common.run.numbers import KEPT, require_finite
 
@@ -27,13 +28,23 @@ class Guard:
         self.now = 0  # the run's step, for the message
         self._recent: list[tuple[int, Mapping[str, torch.Tensor], torch.Tensor]] = []
 
-    def step(self, optimizer: torch.optim.Optimizer, **losses: torch.Tensor) -> None:
+    def step(self, optimizer: torch.optim.Optimizer, **losses: torch.Tensor) -> dict[str, torch.Tensor]:
         """One step of the optimizer, whose parameters have their gradients; `losses` are 0-d, for the message.
+
+        Of several processes each has its share of gradients and losses, and the step is taken on their sums.
+
+        Returns:
+            the losses, summed over the processes.
 
         Raises:
             TrainingFailed: a loss or a gradient is not finite; not if deferred.
         """
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        if distributed.size() > 1:  # what is not finite on one process is so in the sum, on all
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            summed = torch.stack([loss.detach() for loss in losses.values()]).to(gradients[0].dtype)
+            distributed.sum_up([*gradients, summed])
+            losses = dict(zip(losses, summed.unbind(), strict=True))
         if not self.deferred:
             require_finite(parameters, **losses)
         else:
@@ -42,6 +53,7 @@ class Guard:
             torch._amp_foreach_non_finite_check_and_unscale_(checked, self.fault, self._one)
             optimizer.found_inf = self.fault  # type: ignore[attr-defined]  # as GradScaler does
         optimizer.step()
+        return losses
 
     def note(self, losses: Mapping[str, torch.Tensor], fault: torch.Tensor) -> None:
         """Remember until the next `check` what this step found: copies of its losses and of `fault`, 0-d."""

@@ -2,8 +2,12 @@
 
 Randomness is a pure function of (seed, stream, step), so nothing of it has to be saved and drawing more often changes
 no weight. The newest checkpoint is the one truth about a run: weights, tables, kept tensors; CSV files are views of it.
+
+Of several processes (`common.run.distributed`) the first owns the folder and all but the weights. In `steps` they agree
+on signals and saving, at the same step, and the others leave there when training is done.
 """
 
+import io
 import json
 import sys
 import time
@@ -12,10 +16,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import filelock
 import torch
 from tqdm import tqdm
 
-from common.run import checkpoints, files, folder
+from common.run import checkpoints, distributed, files, folder
 from common.run.batches import Batch, batch_indices
 from common.run.cli import resolve_device
 from common.run.device import configure
@@ -53,6 +58,7 @@ class Run:
         seconds: time spent in `steps` by all processes of this run [s].
         continued: whether a checkpoint was loaded.
         trained: whether this process did any step.
+        is_first: whether this process records, measures and writes; of several processes one does.
 
     Raises:
         BadInput: the folder cannot be used, holds another configuration, is in use, or has no valid checkpoint left.
@@ -68,36 +74,31 @@ class Run:
         self.continued = self.trained = False
         self.tables = Tables()
         self.record, self.rows, self.replace = self.tables.record, self.tables.rows, self.tables.replace
+        self.is_first = distributed.is_first()
+        if not self.is_first:
+            self.record = lambda table, **values: None
         self.tensors: dict[str, torch.Tensor] = {}
         self.identity = {"script": script, **identity(config)}
-        self._signals = StopSignals(self.say)
+        self._signals = StopSignals(self.say, patient=distributed.size() > 1)
         self._changed, self._saved = False, time.monotonic()
         self._trusted: Path | None = None
         self._history: list[dict[str, Any]] = []
         self._bar = tqdm(disable=True)
         self._in_step = False
+        self._lock: filelock.BaseFileLock | None = None
         self._show: Callable[[Tables], None] = lambda tables: None
 
     # Entering and leaving.
 
     def __enter__(self) -> "Run":
-        self._lock = folder.claim(self.folder)
         try:
-            files.remove_leftovers(self.folder, self._checkpoint_folder)
-            if self.config.fresh:
-                checkpoints.remove_all(self._checkpoint_folder)
-                folder.remove_written(self.folder)
-            else:
-                self._restore()
-            recipe = {"recipe": self.config.recipe} if hasattr(self.config, "recipe") else {}
-            write_file(self.folder / "config.json", _json({"script": self.script, **recipe, **self.identity}))
-            if self.continued:
-                self.tables.write(self.folder, self.say, tell=True)
-            if getattr(self.config, "tensorboard", False):
-                self._show = board(self.folder, self.say)
+            found = distributed.from_first(self._open)
+            if not self.is_first:
+                self._receive(found)
             self._signals.watch()
         except BaseException:
-            self._lock.release()
+            if self._lock:
+                self._lock.release()
             raise
         return self
 
@@ -111,8 +112,9 @@ class Run:
                 self.stop_if_asked()  # a signal that came after the last step
         finally:
             self._signals.close()
-            folder.note_written(self.folder)
-            self._lock.release()
+            if self._lock:
+                folder.note_written(self.folder)
+                self._lock.release()
 
     # What a script does with a run.
 
@@ -121,8 +123,11 @@ class Run:
         return rng_for(self.config.seed, stream, step, self.device)
 
     def steps(self, total: int, per_epoch: int, images_per_step: int = 0) -> Iterator[int]:
-        """Yield the steps still to do, up to `total`; save at each epoch's end, every minute and when asked to stop."""
-        if self.step < total:
+        """Yield the steps still to do, up to `total`; save at each epoch's end, every minute and when asked to stop.
+
+        Of several processes only the first returns from here; the others end, with exit code 0.
+        """
+        if self.step < total and self.is_first:
             self._note_environment()
             self._bar = tqdm(total=total, initial=self.step, unit="step", disable=not sys.stderr.isatty(), leave=False)
         self._progress = (time.monotonic(), self.step, total, images_per_step)
@@ -137,9 +142,16 @@ class Run:
             self.seconds += time.monotonic() - start
             self._changed = self.trained = True
             self._bar.update()
-            if self.step % per_epoch == 0:
+            asked, due = distributed.largest(self._signals.asked, self._is_due())
+            if asked or due or self.step % per_epoch == 0:
+                distributed.require_equal([part.state_dict() for part in self.state.values()])
                 self.save()
-            self.stop_if_asked()
+            if asked:
+                self._signals.saving = True  # on the first; as soon as one process ends, torchrun ends all
+                distributed.wait_for_all()
+                self._stop(asked)
+        if not self.is_first:
+            sys.exit(0)
 
     def batches(self, n: int, batch_size: int, epochs: int) -> Iterator[Batch]:
         """Yield the batches still to do of `epochs` passes over `n` images, in an order that the seed decides."""
@@ -152,11 +164,17 @@ class Run:
 
     def stop_if_asked(self) -> None:
         """Between pieces of long work: save every minute; after SIGINT or SIGTERM save and exit with 130 or 143."""
-        if self._signals.asked or time.monotonic() - self._saved > CHECKPOINT_SECONDS:
+        if self._signals.asked or self._is_due():
             self.save()
         if self._signals.asked:
-            self.say(f"stopped at step {self.step:,}; the same command continues")
-            sys.exit(128 + self._signals.asked)
+            self._stop(self._signals.asked)
+
+    def _is_due(self) -> bool:
+        return self.is_first and time.monotonic() - self._saved > CHECKPOINT_SECONDS
+
+    def _stop(self, number: int) -> None:
+        self.say(f"stopped at step {self.step:,}; the same command continues")
+        sys.exit(128 + number)
 
     def keep(self, name: str, tensor: torch.Tensor) -> None:
         """Keep a small tensor with the run (drawn samples, say): it is in every checkpoint and in `tensors`."""
@@ -169,7 +187,7 @@ class Run:
         Raises:
             TrainingFailed: a weight is not finite; no checkpoint ever holds one.
         """
-        if not (self._changed or self.tables.changed):
+        if not self.is_first or not (self._changed or self.tables.changed):
             return
         self._signals.saving = True
         self.guard.check()
@@ -215,6 +233,33 @@ class Run:
         self.say(f"epoch {epoch:>3}/{epochs}  {figures}{speed}  {int(left // 60)} min {int(left % 60):02d} s left")
 
     # The folder.
+
+    def _open(self) -> bytes:
+        """Claim the folder and continue from what is in it, or start over; returns what other processes `_receive`."""
+        self._lock = folder.claim(self.folder)
+        files.remove_leftovers(self.folder, self._checkpoint_folder)
+        if self.config.fresh:
+            checkpoints.remove_all(self._checkpoint_folder)
+            folder.remove_written(self.folder)
+        else:
+            self._restore()
+        recipe = {"recipe": self.config.recipe} if hasattr(self.config, "recipe") else {}
+        write_file(self.folder / "config.json", _json({"script": self.script, **recipe, **self.identity}))
+        if self.continued:
+            self.tables.write(self.folder, self.say, tell=True)
+        if getattr(self.config, "tensorboard", False):
+            self._show = board(self.folder, self.say)
+        if distributed.size() == 1:
+            return b""
+        buffer = io.BytesIO()
+        torch.save((self.step, self.continued, {n: part.state_dict() for n, part in self.state.items()}), buffer)
+        return buffer.getvalue()
+
+    def _receive(self, found: bytes) -> None:
+        """Begin where the first process begins, with its weights."""
+        self.step, self.continued, state = torch.load(io.BytesIO(found), map_location="cpu", weights_only=True)
+        for name, part in self.state.items():
+            part.load_state_dict(state[name])
 
     @property
     def _checkpoint_folder(self) -> Path:

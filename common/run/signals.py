@@ -23,14 +23,15 @@ class StopSignals:
 
     Args:
         say: prints a line.
+        patient: whether a second signal is ignored, which torchrun or a scheduler sends beside the first.
 
     Attributes:
         asked: the first signal's number, 0 before.
         saving: whether a checkpoint is being written, which is waited for.
     """
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self.asked, self.saving = 0, False
+    def __init__(self, say: Callable[[str], None], patient: bool = False) -> None:
+        self.asked, self.saving, self.patient = 0, False, patient
         self._say, self._done = say, threading.Event()
         self._former: dict[int, Any] = {}
 
@@ -56,19 +57,21 @@ class StopSignals:
         self._writer.close()  # ends the thread
 
     def _note(self, number: int, frame: Any) -> None:
-        if self.asked:
+        if self.asked and not self.patient:
             os._exit(128 + number)
-        self.asked = number
+        self.asked = self.asked or number
 
     def _answer(self) -> None:
         answered = False
         while received := self._reader.recv(1):
             if received[0] not in HANDLED or self._done.is_set():
                 continue
+            if answered and self.patient:
+                continue
             if answered:
                 os._exit(128 + received[0])
             answered = True
-            self._say("stopping; a second signal stops at once")
+            self._say("stopping" if self.patient else "stopping; a second signal stops at once")
             threading.Thread(target=self._insist, args=[received[0]], daemon=True).start()
         self._reader.close()
 

@@ -90,7 +90,7 @@ def stop_at_call(monkeypatch, call):
         calls.append(1)
         if len(calls) == call:
             raise KeyboardInterrupt
-        original(*arguments, **losses)
+        return original(*arguments, **losses)
 
     monkeypatch.setattr(Guard, "step", check)
 
