@@ -5,8 +5,8 @@
     python studies/gan_seeds.py --jobs 2
     python studies/gan_seeds.py --seeds
 
-Every run is one of `q4_dcgan.py` or `q4_wgan_gp.py` in a folder of its own; seed 3 of the defaults is the reference run
-of the script. The same command continues unfinished runs and reuses finished ones; started several times, on any
+Every run is one of `q4_dcgan.py` or `q4_wgan_gp.py` in a folder of its own; one seed of the defaults is the reference
+run of the script. The same command continues unfinished runs and reuses finished ones; started several times, on any
 machines that share the disk, it shares the work. Checkpoints are not in git: a new clone trains everything, in an --out
 of its own, since the runs on record at the papers' settings are of earlier code, which had fewer flags.
 
@@ -15,6 +15,7 @@ Writes to --out: distances.csv (for each setting, epoch and kind of weights the 
 """
 
 import itertools
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,7 @@ SETTINGS: dict[str, tuple[Any, str]] = {  # script and recipe
     "wgan_gp": (q4_wgan_gp, "ours"),
     "wgan_gp_paper": (q4_wgan_gp, "papers"),
 }
-REFERENCE_SEED = 3
+REFERENCE = Path("outputs/reference")
 EPOCHS = (1, 3, 4, 5, 10, 15)  # that are measured
 HEADER = "setting,epoch,weights,runs,"  # how distances.csv begins
 MEASURED = ["frechet", "kid", "precision", "recall"]
@@ -66,10 +67,18 @@ class Config:
         require_range("--jobs", self.jobs, 1, 1024, "a whole number")
 
 
+def reference_seed(script: str) -> int | None:
+    """The seed of a script's reference run; None where there is none."""
+    try:
+        return json.loads((REFERENCE / script / "config.json").read_text())["seed"]
+    except (OSError, ValueError, KeyError):
+        return None
+
+
 def tables_of(name: str, folder: Path) -> list[Path]:
     """The `quality.csv` of every run of a setting that is there; one is the reference run of the script."""
     script, recipe = SETTINGS[name]
-    reference = [] if recipe == "papers" else [Path("outputs/reference") / script.__name__ / "quality.csv"]
+    reference = [] if recipe == "papers" else [REFERENCE / script.__name__ / "quality.csv"]
     return [path for path in (*reference, *sorted(folder.glob(f"{name}_[0-9]*/quality.csv"))) if path.exists()]
 
 
@@ -78,7 +87,7 @@ def tasks(config: Config) -> list[queue.Task]:
     found = []
     for seed, name in itertools.product(config.seeds, config.settings):
         script, recipe = SETTINGS[name]
-        if recipe == "papers" or seed != REFERENCE_SEED:
+        if recipe == "papers" or seed != reference_seed(script.__name__):
             settings: dict[str, Any] = {"epochs": config.epochs, "precision": config.precision, "seed": seed}
             settings["sample_epochs"] = tuple(epoch for epoch in EPOCHS if epoch <= config.epochs)
             settings["out"] = config.out / f"{name}_{seed}"

@@ -1,10 +1,11 @@
 """Draw the figures of runs again from their tables and archives, without training.
 
     python studies/redraw.py outputs/reference/q4_dcgan
-    python studies/redraw.py outputs/q4_wgan_gp outputs/reference/yardstick outputs/reference/q4_seeds
+    python studies/redraw.py outputs/q4_wgan_gp outputs/reference/scale outputs/reference/q4_seeds
 
 Draws what can be drawn from the files that git holds: of question 4 all but copies.png (grids only where there is
-grids.npz), of question 3 elbo.png and accuracy.png, the scale of the yardstick, the figure of the seeds.
+grids.npz), of question 3 elbo.png and accuracy.png, the yardstick's scale in both feature spaces, the figure of the
+seeds.
 """
 
 import json
@@ -72,7 +73,9 @@ def draw(folder: Path, script: str, settings: dict) -> None:
         else:
             gan_figures.curves(script, losses, metrics, events, folder / "loss_curves.png")
     elif script == "yardstick":
-        quality_figures.scale(pd.read_csv(folder / "scale.csv"), reference_models(), folder / "scale.png")
+        known, second = (pd.read_csv(folder / f"{name}.csv") for name in ("scale", "scale_imagenet"))
+        quality_figures.scale(known, reference_models(), folder / "scale.png")
+        quality_figures.spaces(known, second, folder / "spaces.png")
     elif script == "q3_vae_svm":
         vae_figures.elbo(pd.read_csv(folder / "metrics.csv"), settings["latent_dim"], folder / "elbo.png")
         vae_figures.accuracy(pd.read_csv(folder / "accuracy.csv"), folder / "accuracy.png")

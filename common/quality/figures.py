@@ -41,23 +41,26 @@ def scale(known: pd.DataFrame, models: pd.DataFrame, path: Path) -> None:
 
 
 def spaces(first: pd.DataFrame, second: pd.DataFrame, path: Path) -> None:
-    """The Fréchet distance of the same known images in two feature spaces, one against the other.
+    """The Fréchet distance and the coverage of the same known images in two feature spaces, in the order of the first.
 
     Args:
-        first, second: of the classifier and of ImageNet; columns group, images, frechet.
+        first, second: of the classifier and of ImageNet; columns group, images, frechet, coverage.
     """
-    both = first.merge(second, on=["group", "images"], suffixes=("", "_second"))
-    figure, axis = plt.subplots(figsize=(8, 5.2))
-    for group, part in both.groupby("group", sort=False):
-        axis.loglog(part["frechet"], part["frechet_second"], "o", color=GROUPS[group], ms=7)
-    for name, x, y in zip(both["images"], both["frechet"], both["frechet_second"], strict=True):
-        left = x > both["frechet"].max() / 30
-        side = "right" if left else "left"
-        axis.annotate(
-            name, (x, y), (-8 if left else 8, 0), textcoords="offset points", va="center", ha=side, fontsize=8.5
-        )
-    axis.set(xlabel=FRECHET.replace("\n", " "), ylabel="Fréchet distance on ImageNet features", xmargin=0.08)
-    axis.set_title("Known images in both feature spaces")
+    both = first.merge(second, on=["group", "images"], suffixes=("", "_second")).sort_values("frechet")
+    figure, axes = plt.subplots(1, 3, figsize=(10, 0.32 * len(both) + 1.3), sharey=True)
+    rows, colors = np.arange(len(both)), [GROUPS[group] for group in both["group"]]
+    names = ("classifier of Fashion-MNIST", "network of ImageNet")
+    for axis, column, name in zip(axes[:2], ("frechet", "frechet_second"), names, strict=True):
+        axis.scatter(both[column], rows, c=colors, s=45, zorder=3)
+        axis.set(xscale="log", xlabel="Fréchet distance", title=name)
+        axis.grid(True, axis="both")
+    for column, marker, name in (("coverage", "o", names[0]), ("coverage_second", "D", names[1])):
+        axes[2].scatter(both[column], rows, c=colors, s=45, marker=marker, alpha=0.6, zorder=3)
+        axes[2].scatter([], [], c=GREY, marker=marker, label=name)
+    axes[2].set(xlabel="coverage", title="coverage")
+    axes[2].legend(loc="lower right", fontsize=8)
+    axes[0].set_yticks(rows, both["images"])
+    axes[0].invert_yaxis()
     save(figure, path)
 
 

@@ -76,7 +76,7 @@ def test_reference_results_come_from_committed_code_and_stated_settings(name):
     changed = {k for k, v in json.loads(json.dumps(defaults, default=str)).items() if settings[k] != v}
     # A folder named like its script holds the defaults; any other says in its command what is different.
     assert changed == {k for k in changed if f"--{k.replace('_', '-')}" in environment["command"]}
-    assert not changed or name not in SCRIPTS
+    assert changed <= {"seed"} or name not in SCRIPTS  # seeds 3, 4, 5 are reported
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

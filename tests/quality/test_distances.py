@@ -17,7 +17,7 @@ from common.run import rng_for
 from common.run.cli import BadInput
 
 ROOT = Path(__file__).resolve().parents[2]
-SCALE = pd.read_csv(ROOT / "outputs" / "reference" / "yardstick" / "scale.csv").set_index("images")
+SCALE = pd.read_csv(ROOT / "outputs" / "reference" / "scale" / "scale.csv").set_index("images")
 
 
 def normal(n, d, seed=0):
@@ -164,6 +164,24 @@ def test_missing_and_altered_packages_of_imagenet_are_named(monkeypatch, tmp_pat
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     with pytest.raises(BadInput, match="efficientnet_lite_pytorch is not installed; pip install"):
         imagenet.embed(torch.zeros(1, 1, 28, 28, dtype=torch.uint8))
+
+
+@pytest.mark.slow
+def test_score_on_imagenet_is_that_of_the_committed_scale(train_split):
+    mean = train_split.images.float().mean(0, keepdim=True).round().to(torch.uint8)
+    found = distances.score(mean.expand(20, -1, -1, -1), extractor="imagenet")
+    table = pd.read_csv(ROOT / "outputs" / "reference" / "scale" / "scale_imagenet.csv").set_index("images")
+    assert found["frechet"] == pytest.approx(table.loc["pixel-wise mean image", "frechet"], rel=1e-3)
+
+
+def test_scale_in_both_spaces_sees_damage_and_few_images_repeated():
+    second = pd.read_csv(ROOT / "outputs" / "reference" / "scale" / "scale_imagenet.csv").set_index("images")
+    for table in (SCALE, second):
+        floor, repeated = table.loc["training images"], table.loc["1,000 images, each ten times"]
+        assert table["frechet"].idxmin() == "training images"
+        assert repeated["precision"] == pytest.approx(floor["precision"], abs=0.02)  # each image by itself is real
+        assert repeated["coverage"] < 0.4 * floor["coverage"]
+        assert repeated["recall"] == 0
 
 
 def test_spread_is_over_the_sets():

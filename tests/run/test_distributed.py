@@ -21,7 +21,7 @@ from common.run.cli import launch
 pytestmark = pytest.mark.posix
 FLAGS = {
     "q4_wgan_gp": "--epochs 4 --batch-size 10 --width 2 --latent-dim 5 --lr 0.001 --quality-samples 0"
-    " --batch-norm --self-modulation 4",
+    " --self-modulation 4",
 }
 SCRIPTS = {"q4_wgan_gp": q4_wgan_gp}
 GENERATOR_STEP = {"q4_wgan_gp": "generator_step"}
