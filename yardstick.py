@@ -192,7 +192,7 @@ def main(config: Config) -> None:
         run.replace("spaces", agreement(table, second))
         quality_figures.scale(table, reference_models(), run.folder / "scale.png")
         quality_figures.spaces(table, second, run.folder / "spaces.png")
-        for rows in (table[SHOWN], second[[name for name in SHOWN if name in second]], run.rows("spaces")):
+        for rows in (table[SHOWN], second[SHOWN], run.rows("spaces")):
             run.say(rows.to_string(index=False, float_format="{:.4g}".format) + "\n")
 
 

@@ -51,11 +51,16 @@ def write_generator(folder: Path, generator: Generator, averaged: nn.Module) -> 
     averages = averaged.state_dict()
     small = {k: v.half() if v.is_floating_point() else v for k, v in averages.items()}
     whole = {"shape": generator.shape, "raw": generator.state_dict(), "averaged": averages}
-    for name, stored in ((WHOLE, whole), (HALF, {"shape": generator.shape, "averaged": small})):
-        buffer = io.BytesIO()
-        torch.save(stored, buffer)
-        write_file(folder / name, buffer.getvalue())
-    write_file(folder / SUM, f"{hashlib.sha256(buffer.getvalue()).hexdigest()}  {HALF}\n".encode())
+    write_file(folder / WHOLE, _stored(whole))
+    half = _stored({"shape": generator.shape, "averaged": small})
+    write_file(folder / HALF, half)
+    write_file(folder / SUM, f"{hashlib.sha256(half).hexdigest()}  {HALF}\n".encode())
+
+
+def _stored(content: dict[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
 
 
 def generator_in(folder: Path) -> Path | None:
