@@ -6,6 +6,7 @@ labelled images, equally many per class. This is model M1 of Kingma et al. 2014 
 
     python q3_vae_svm.py
     python q3_vae_svm.py --epochs 3 --label-sizes 100 1000 --draws 5 --out outputs/q3_quick
+    torchrun --standalone --nproc-per-node 2 q3_vae_svm.py
 
 Writes to --out: metrics.csv, losses.csv, accuracy.csv, accuracy_draws.csv, quality.csv, elbo.png, reconstructions.png,
 samples.png, latents.png, accuracy.png, confusion.png, config.json, environment.json and checkpoints/; with --benchmark
@@ -26,6 +27,7 @@ from common.quality import distances
 from common.run import Guard, Run
 from common.run.cli import launch, require, require_range, resolve_device
 from common.run.device import place
+from common.run.distributed import mine, require_shares
 from common.run.graphs import Graphed, adam, set_learning_rate
 from common.run.memory import require_memory
 from common.schedule import one_cycle
@@ -136,6 +138,7 @@ def train_step(
     offsets: torch.Tensor,
     mirrored: torch.Tensor,
     noise: torch.Tensor,
+    share: float = 1.0,
 ) -> dict[str, torch.Tensor]:
     """One step of Adam on the negative ELBO of a batch; a function of tensors alone.
 
@@ -144,15 +147,16 @@ def train_step(
         offsets: pixels up and left by which each image moves, int64 [2, B], at most `MAX_SHIFT` in size.
         mirrored: which images are mirrored, bool [B, 1, 1, 1].
         noise: standard normal [B, latent_dim].
+        share: the fraction of the step's batch that these images are; the rest is with other processes.
 
     Returns:
-        the parts of the negative ELBO, 0-d.
+        the parts of the negative ELBO for the whole batch, 0-d.
     """
-    parts = negative_elbo(vae, prepare(augmented(images, offsets, mirrored)), noise, sigma)
+    found = negative_elbo(vae, prepare(augmented(images, offsets, mirrored)), noise, sigma)
+    parts = {name: share * value for name, value in found.items()}
     optimizer.zero_grad()
     parts["negative_elbo"].backward()
-    guard.step(optimizer, **parts)
-    return parts
+    return guard.step(optimizer, **parts)
 
 
 def augmented(images: torch.Tensor, offsets: torch.Tensor, mirrored: torch.Tensor) -> torch.Tensor:
@@ -195,10 +199,13 @@ def train(
     step_on = Graphed(partial(train_step, vae, optimizer, run.guard, config.sigma), (vae, optimizer), run.guard)
     for step, indices, epoch, ends_epoch, _ in run.batches(n, config.batch_size, config.epochs):
         set_learning_rate(optimizer, one_cycle(step, config.epochs * per_epoch, config.lr))
-        losses = step_on(images[indices], *draw_inputs(len(indices), run.rng("train", step), config))
+        offsets, mirrored, noise = draw_inputs(len(indices), run.rng("train", step), config)
+        own = images[mine(indices)]
+        inputs = mine(offsets.T).T, mine(mirrored), mine(noise)
+        losses = step_on(own, *inputs, share=len(own) / len(indices))
         run.record("losses", step=step, **losses)
 
-        if ends_epoch:
+        if ends_epoch and run.is_first:
             trained = run.rows("losses").tail(per_epoch).drop(columns="step").mean().to_dict()
             tested = evaluate(vae, test_images, run.rng("evaluate", epoch), config)
             run.record("metrics", epoch=epoch, **trained, **tested)
@@ -248,6 +255,7 @@ def main(config: Config, data: results.Data | None = None) -> None:
     place(vae, device)
     optimizer = adam(vae.parameters(), lr=config.lr)
     data = data or results.load_data(config, device)
+    require_shares(len(data.train.images), config.batch_size)
 
     with Run(config, "q3_vae_svm", vae=vae, optimizer=optimizer) as run:
         results.say_if_finished(run)
@@ -261,4 +269,4 @@ def main(config: Config, data: results.Data | None = None) -> None:
 
 
 if __name__ == "__main__":
-    launch(Config, main, __doc__)
+    launch(Config, main, __doc__, several=True)

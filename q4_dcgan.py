@@ -6,6 +6,7 @@ the discriminator's inner layers, binary cross-entropy on logits, and the genera
 
     python q4_dcgan.py --epochs 15
     python q4_dcgan.py --recipe papers --out outputs/q4_dcgan_papers
+    torchrun --standalone --nproc-per-node 2 q4_dcgan.py --epochs 15
 
 Writes to --out: losses.csv (a row per discriminator iteration), metrics.csv (a row per epoch), loss_curves.png,
 real.png, fake_epoch_*.png, progress.png, progress.gif, interpolation.png, quality.csv, quality.png, copies.csv,
@@ -27,6 +28,7 @@ from common.gan.recipes import moment
 from common.losses import discriminator_losses, non_saturating_loss
 from common.run import Guard, Run
 from common.run.cli import launch, require_range
+from common.run.distributed import mine, require_shares
 from common.run.graphs import Graphed, set_learning_rate
 
 
@@ -105,6 +107,7 @@ def train_step(
     real_offsets: torch.Tensor,
     fake_offsets: torch.Tensor,
     max_shift: int,
+    share: float = 1.0,
 ) -> dict[str, torch.Tensor]:
     """One step of the discriminator on real images and G(noise), then one of the generator on the same noise.
 
@@ -114,26 +117,27 @@ def train_step(
 
     Args:
         images: uint8 [B, 1, 28, 28]; noise: [B, latent_dim]; offsets: int64 [2, B], for `translate`.
+        share: the fraction of the step's batch that these images are; the rest is with other processes.
 
     Returns:
-        the losses, 0-d.
+        the losses for the whole batch, 0-d.
     """
     generator, discriminator = players.generator, players.critic
     real, fake = to_unit_range(images), generator(noise)  # [B, 1, 28, 28]
     if max_shift:
         real, fake = translate(real, real_offsets, max_shift), translate(fake, fake_offsets, max_shift)
-    parts = discriminator_losses(*discriminator(real, fake.detach()).chunk(2))
+    logits = discriminator(real, fake.detach()).chunk(2)
+    parts = {name: share * loss for name, loss in discriminator_losses(*logits).items()}
     players.critic_optimizer.zero_grad()
     parts["discriminator"].backward()
-    guard.step(players.critic_optimizer, **parts)
+    parts = guard.step(players.critic_optimizer, **parts)
 
     discriminator.requires_grad_(False)
-    loss = non_saturating_loss(discriminator(fake))
+    loss = share * non_saturating_loss(discriminator(fake))
     discriminator.requires_grad_(True)
     players.generator_optimizer.zero_grad()
     loss.backward()
-    guard.step(players.generator_optimizer, generator=loss)
-    return {**parts, "generator": loss}
+    return parts | guard.step(players.generator_optimizer, generator=loss)
 
 
 def train(run: Run, players: results.Players, average: MovingAverage, slow: Generator, data: results.Data) -> None:
@@ -145,18 +149,19 @@ def train(run: Run, players: results.Players, average: MovingAverage, slow: Gene
         set_learning_rate(players.generator_optimizer, now.generator_lr)
         set_learning_rate(players.critic_optimizer, now.discriminator_lr)
         rng = run.rng("train", step)
-        images = data.train[indices]  # [B, 1, 28, 28]
+        images = data.train[mine(indices)]  # [B, 1, 28, 28]
+        share = len(images) / len(indices)  # 1 unless other processes have the rest
         for _ in range(now.echo):
-            noise = torch.randn(len(images), config.latent_dim, generator=rng, device=run.device)
-            offsets = (draw_offsets(len(images), rng, now.max_shift) for _ in ("real", "fake"))
-            losses = step_on(images, noise, *offsets, max_shift=now.max_shift)
+            noise = mine(torch.randn(len(indices), config.latent_dim, generator=rng, device=run.device))
+            offsets = (mine(draw_offsets(len(indices), rng, now.max_shift).T).T for _ in ("real", "fake"))
+            losses = step_on(images, noise, *offsets, max_shift=now.max_shift, share=share)
             iteration = average.updates + 1
             if config.lookahead and iteration % config.lookahead == 0:
                 look_ahead(slow, players.generator, now.lookahead)
             average.update(players.generator, now.ema_warm_up)
             run.record("losses", iteration=iteration, **losses)
 
-        if ends_epoch:
+        if ends_epoch and run.is_first:
             results.after_epoch(run, epoch, players.generator, average)
             record_epoch(run, epoch, iteration, players, data)
 
@@ -186,6 +191,7 @@ def main(config: Config, data: results.Data | None = None) -> None:
     state = {"generator": generator, "discriminator": discriminator, "average": average, "slow": slow}
     moments = {"generator_optimizer": players.generator_optimizer, "discriminator_optimizer": players.critic_optimizer}
     data = data or results.load_data(config, device)
+    require_shares(len(data.train), config.batch_size)
 
     with Run(config, "q4_dcgan", **state, **moments) as run:
         train(run, players, average, slow, data)
@@ -194,4 +200,4 @@ def main(config: Config, data: results.Data | None = None) -> None:
 
 
 if __name__ == "__main__":
-    launch(Config, main, __doc__, recipes=RECIPES)
+    launch(Config, main, __doc__, recipes=RECIPES, several=True)

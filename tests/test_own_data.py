@@ -26,15 +26,20 @@ def write(folder, name, values, shape=None):
     (folder / name).write_bytes(gzip.compress(head + values.tobytes()))
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """200 and 100 random images of ten classes."""
-    place, rng = tmp_path / "mine", np.random.default_rng(0)
-    place.mkdir()
+def write_images(place):
+    """200 and 100 random images of ten classes, in four archives."""
+    rng = np.random.default_rng(0)
     for part, n in (("train", 200), ("t10k", 100)):
         labels = (np.arange(n) % 10).astype(np.uint8)
         write(place, f"{part}-images-idx3-ubyte.gz", rng.integers(256, size=(n, 28, 28), dtype=np.uint8))
         write(place, f"{part}-labels-idx1-ubyte.gz", labels)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    place = tmp_path / "mine"
+    place.mkdir()
+    write_images(place)
     return place
 
 

@@ -21,7 +21,7 @@ from common.run.faults import BadInput, TrainingFailed
 
 T = TypeVar("T")
 WAIT = timedelta(hours=6)  # for the first process, which measures and saves alone; one that ended is noticed at once
-_rank, _size = 0, 1
+_rank, _size, _alone = 0, 1, False
 _store: dist.Store | None = None
 
 
@@ -88,6 +88,14 @@ def may_speak() -> bool:
         return _store.add("spoken", 1) == 1
     except RuntimeError:  # the store has ended
         return True
+
+
+def part() -> None:
+    """Training is over: of several processes the first goes on alone, and the others end with exit code 0."""
+    global _alone
+    _alone = True
+    if not is_first():
+        sys.exit(0)
 
 
 def mine(rows: T) -> T:
@@ -207,7 +215,7 @@ class _OverProcesses:
 
     def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
         """x [B, C, ...] -> the same shape."""
-        if _size == 1 or not self.training:
+        if _size == 1 or _alone or not self.training:
             return super().forward(x)  # type: ignore[misc]
         y, mean, variance, count = _Normalize.apply(x.to(self.running_mean.dtype), self.eps)
         if self.track_running_stats:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from common.run.distributed import BatchNorm1d, BatchNorm2d
 from common.run.memory import KEPT, parameters
 
 
@@ -22,11 +23,11 @@ class VAE(nn.Module):
         w, n = width, 4 * width * 16
 
         def down(inputs: int, outputs: int) -> list[nn.Module]:
-            return [nn.Conv2d(inputs, outputs, 3, 2, 1, bias=False), nn.BatchNorm2d(outputs), nn.SiLU()]
+            return [nn.Conv2d(inputs, outputs, 3, 2, 1, bias=False), BatchNorm2d(outputs), nn.SiLU()]
 
         def up(inputs: int, outputs: int, extra: int) -> list[nn.Module]:
             convolution = nn.ConvTranspose2d(inputs, outputs, 3, 2, 1, output_padding=extra, bias=False)
-            return [convolution, nn.BatchNorm2d(outputs), nn.SiLU()]
+            return [convolution, BatchNorm2d(outputs), nn.SiLU()]
 
         self.encoder = nn.Sequential(
             *down(1, w),  # [B, w, 14, 14]
@@ -37,7 +38,7 @@ class VAE(nn.Module):
         )
         self.decoder = nn.Sequential(
             nn.Linear(latent_dim, n, bias=False),
-            nn.BatchNorm1d(n),
+            BatchNorm1d(n),
             nn.SiLU(),
             nn.Unflatten(1, (4 * w, 4, 4)),
             *up(4 * w, 2 * w, 0),  # [B, 2w, 7, 7]

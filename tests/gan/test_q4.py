@@ -510,7 +510,7 @@ def test_dcgan_trains_by_its_schedule(module, tmp_path, monkeypatch):
     learning_rates, shifts, fractions, warm_ups, batches, noises = [], [], [], [], [], []
     train_step, look_ahead, update = module.train_step, module.look_ahead, module.MovingAverage.update
 
-    def noted_step(players, guard, images, noise, *offsets, max_shift):
+    def noted_step(players, guard, images, noise, *offsets, max_shift, share):
         learning_rates.append(tuple(optimizer.param_groups[0]["lr"] for optimizer in players[2:]))
         shifts.append(max_shift)
         batches.append(float(images.double().sum()))

@@ -13,18 +13,25 @@ import pytest
 import torch
 from torch.distributed import TCPStore
 
+import q3_vae_svm
+import q4_dcgan
 import q4_wgan_gp
+from common.data import Split
 from common.gan import results
 from common.run import checkpoints
 from common.run.cli import launch
+from common.vae import results as vae_results
 
 pytestmark = pytest.mark.posix
 FLAGS = {
     "q4_wgan_gp": "--epochs 4 --batch-size 10 --width 2 --latent-dim 5 --lr 0.001 --quality-samples 0"
     " --self-modulation 4",
+    "q4_dcgan": "--epochs 2 --batch-size 10 --width 2 --latent-dim 5 --lr 0.001 --quality-samples 0"
+    " --discriminator-width 2 --beta1 0.5",
+    "q3_vae_svm": "--epochs 3 --batch-size 10 --width 2 --latent-dim 5 --quality-samples 0 --label-sizes 10",
 }
-SCRIPTS = {"q4_wgan_gp": q4_wgan_gp}
-GENERATOR_STEP = {"q4_wgan_gp": "generator_step"}
+SCRIPTS = {"q4_wgan_gp": q4_wgan_gp, "q4_dcgan": q4_dcgan, "q3_vae_svm": q3_vae_svm}
+LAST_STEP = {"q4_wgan_gp": "generator_step", "q4_dcgan": "train_step", "q3_vae_svm": "train_step"}  # of an iteration
 IMAGES = 26  # three batches an epoch, the last of six images
 
 
@@ -35,6 +42,15 @@ def images(n):
 def shrink(module):
     """Networks in float64, 26 images, nothing drawn at the end."""
     torch.set_default_dtype(torch.float64)
+    if module is q3_vae_svm:
+        module.prepare = lambda images: images.double() / 255
+        module.label_experiments = vae_results.measure_quality = vae_results.draw_figures = lambda *_: None
+        vae_results.summary = lambda _: "written"
+        train, test = (Split(images(n), torch.arange(n) % 10) for n in (IMAGES, 10))
+        module.evaluate = lambda *_: dict.fromkeys(
+            ("test_negative_elbo", "test_reconstruction", "test_kl", "active_units"), 0.0
+        )
+        return partial(module.main, data=vae_results.Data(train, test))
     module.to_unit_range = results.to_unit_range = lambda images: images.double() / 255
     results.after_epoch = results.write_results = lambda *_: None
     results.summary = lambda _: "written"
@@ -140,7 +156,7 @@ def test_weights_and_losses_are_those_of_one_process(alone, tmp_path, name, proc
     assert "written" in found[0].out
     assert all(process.out == "" for process in found[1:])
     one, several = alone(name), newest(tmp_path)
-    assert one["step"] == several["step"] == 12
+    assert one["step"] == several["step"] == int(FLAGS[name].split()[1]) * 3
     for part in ("state", "tables"):
         require_close(one[part], several[part])
     assert several["history"][-1]["processes"] == processes
@@ -150,7 +166,7 @@ def at(iteration, act, of=1):
     """A `prepare`: process `of` calls `act` with the networks before an iteration's last step; counted from 1."""
 
     def prepare(module, rank):
-        name, calls = GENERATOR_STEP[module.__name__], []
+        name, calls = LAST_STEP[module.__name__], []
         original = getattr(module, name)
 
         def step(*arguments, **constants):
