@@ -74,7 +74,7 @@ play.addEventListener("click", () => {{
   timer = setTimeout(advance, {frame_ms} * Number(speed.value));
 }});
 document.addEventListener("keydown", event => {{
-  if (event.key !== " " || event.target === play || event.target === speed) return;
+  if (event.key !== " " || event.target === play) return;
   event.preventDefault();
   play.click();
 }});

@@ -96,6 +96,8 @@ class Tab:
                 self.page.mouse.down()
             self.page.evaluate("new Promise(requestAnimationFrame)")  # of faster moves only the last one counts
         self.page.mouse.up()
+        self.page.evaluate("send({do: 'turn', name: 'speed', value: $('speed').value})")  # answered after the stroke
+        self.settle()
 
 
 @pytest.fixture(scope="module")
@@ -238,11 +240,10 @@ def test_what_is_not_possible_is_a_line_and_the_former_value(tab):
 SHAPE = [(0.15 + 0.7 * t, 0.5 + 0.25 * math.sin(6 * t)) for t in np.linspace(0, 1, 30)]
 
 
-@pytest.mark.xfail(reason="a second drawing in one tab does not reach the server")
 def test_a_stroke_becomes_the_target(tab):
     tab.click("pencil")
     tab.draw(SHAPE)
-    eventually(lambda: tab.lab.config.target.endswith(".csv"))
+    assert tab.lab.config.target.endswith(".csv")
     centres = tab.lab.target.centre(torch.linspace(0, 0.999, 200)).numpy()
     apart = np.linalg.norm(centres[:, None] - np.array(SHAPE), axis=2)
     assert apart.min(1).max() < 0.03  # all of the target is at the stroke
@@ -305,7 +306,6 @@ def test_it_shows_five_frames_a_second(tab):
 def test_js_to_a_stroke_falls_by_half_within_twenty_seconds(tab):
     tab.click("pencil")
     tab.draw(SHAPE)
-    eventually(lambda: tab.lab.config.target.endswith(".csv"))
     eventually(lambda: tab.lab.measured)
     first = tab.lab.measured[-1]["js"]
     tab.page.click("#pencil")
@@ -351,7 +351,7 @@ def test_the_playback_plays_and_pauses_by_space(playback):
         lambda: None,
         seek.focus,
         lambda: playback.click("#play"),
-        lambda: playback.select_option("#speed", "1"),
+        lambda: playback.focus("#speed"),
     ):
         with suppress(AssertionError):
             eventually(lambda: playback.inner_text("#play") == "Play", seconds=0.1)
