@@ -23,7 +23,8 @@ from common.plane.live_plots import Plots
 from common.plane.live_save import saving
 from common.run.cli import BadInput, TrainingFailed
 
-FRAME_MS = 50  # between two frames, at least
+FRAME_MS = 50  # from one frame to the next, at least
+REST = 0.25  # of a frame's time, after it: without a rest, the server reads one message of the browser per frame
 MEASURE_EVERY = 8  # frames
 SPEEDS = {"phases": 0, "1": 1, "4": 4, "16": 16}  # iterations in a frame
 PHASE_FRAMES = 12  # that a phase is shown for
@@ -68,7 +69,7 @@ class Page:
         document.title = "A GAN in the plane, live"
         document.template = jinja2.Environment(autoescape=False).from_string(TEMPLATE.read_text())
         self._show_target()
-        document.add_periodic_callback(self.frame, FRAME_MS)
+        document.add_timeout_callback(self._run, FRAME_MS)
 
     # What the tab asks for.
 
@@ -165,6 +166,17 @@ class Page:
         self._save.start()
 
     # The loop.
+
+    def _run(self) -> None:
+        """A frame and, once it is sent, a rest; then the next."""
+        began = time.perf_counter()
+
+        def rest() -> None:
+            took = 1000 * (time.perf_counter() - began)
+            self.document.add_timeout_callback(self._run, round(max(FRAME_MS - took, REST * took)))
+
+        self.document.add_next_tick_callback(rest)
+        self.frame()
 
     def frame(self) -> None:
         """Train a little and show what changed; a tab that is closed does nothing."""

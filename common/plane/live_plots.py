@@ -139,4 +139,5 @@ def _plot(name: str, **settings: Any) -> Any:
     plot = bokeh_figure(name=name, tools="", toolbar_location=None, sizing_mode="stretch_both", **settings)
     plot.background_fill_color = plot.border_fill_color = plot.outline_line_color = None
     plot.min_border, plot.axis.major_label_text_font_size = 4, "10px"
+    plot.x_range.syncable = plot.y_range.syncable = False  # the server need not hear how far a curve has come
     return plot

@@ -94,6 +94,7 @@ class Tab:
             self.page.mouse.move(left + width * (x + 0.1) / 1.2, top + height * (1.1 - y) / 1.2)
             if k == 0:
                 self.page.mouse.down()
+                self.page.wait_for_timeout(400)  # a hand that rests before it draws
             self.page.evaluate("new Promise(requestAnimationFrame)")  # of faster moves only the last one counts
         self.page.mouse.up()
         self.page.evaluate("send({do: 'turn', name: 'speed', value: $('speed').value})")  # answered after the stroke

@@ -248,6 +248,22 @@ def test_only_d_and_one_iteration_come_from_the_page(address):
         assert ask(do="reset")["iteration"] == 0
 
 
+def test_twenty_commands_are_obeyed_within_three_slow_frames(address):
+    session = pull_session(url=address.rstrip("/"))
+    page, frames = PAGES[-1], []
+    page._train = lambda: frames.append(time.sleep(0.2))
+    command = session.document.get_model_by_name("command")
+    command.value = json.dumps({"do": "play", "n": 1})
+    session.force_roundtrip()
+    before = len(frames)
+    for n in range(2, 22):
+        command.value = json.dumps({"do": "turn", "name": "averaged", "value": "true", "n": n})
+    session.force_roundtrip()
+    assert page.obeyed == 21
+    assert len(frames) - before <= 3
+    session.close()
+
+
 @pytest.mark.posix
 def test_ctrl_c_ends_it_within_a_second_while_a_tab_trains(tmp_path):
     command = [sys.executable, "q2_gan_lab.py", "--live", "--no-browser", "--out", str(tmp_path / "run")]
