@@ -93,7 +93,7 @@ def may_speak() -> bool:
 def part() -> None:
     """Training is over: of several processes the first goes on alone, and the others end with exit code 0."""
     global _alone
-    _alone = True
+    _alone = _size > 1
     if not is_first():
         sys.exit(0)
 

@@ -48,11 +48,11 @@ def dies_after(n, function):
     """The function for `n` calls, then Ctrl-C."""
     calls = []
 
-    def dies(*arguments):
+    def dies(*arguments, **constants):
         calls.append(1)
         if len(calls) > n:
             raise KeyboardInterrupt
-        return function(*arguments)
+        return function(*arguments, **constants)
 
     return dies
 
