@@ -27,12 +27,17 @@ PAGES = []
 class KeptPage(live_page.Page):
     def __init__(self, *args):
         super().__init__(*args)
-        self.obeyed = 0
+        self.obeyed, self.seconds = 0, []
         PAGES.append(self)
 
     def obey(self, text):
         super().obey(text)
         self.obeyed = json.loads(text)["n"]
+
+    def frame(self):
+        began = time.thread_time()
+        super().frame()
+        self.seconds.append(time.thread_time() - began)
 
 
 @contextmanager
