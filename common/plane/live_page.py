@@ -28,7 +28,7 @@ REST = 0.25  # of a frame's time, after it: without a rest, the server reads one
 MEASURE_EVERY = 8  # frames
 SPEEDS = {"phases": 0, "1": 1, "4": 4, "16": 16}  # iterations in a frame
 PHASE_FRAMES = 12  # that a phase is shown for
-UNSEEN_SECONDS = 1.0  # a browser that has not drawn the last frame gets the next one after this
+UNSEEN_SECONDS = 1.0  # a browser that has not drawn the last two frames gets the next one after this
 TEMPLATE = Path(__file__).with_suffix(".html")
 _saving = threading.Lock()  # matplotlib draws in one thread at a time
 
@@ -186,7 +186,8 @@ class Page:
         began = time.perf_counter()
         if self.playing:
             self._train()
-        seen = self.drawn_frame.value in ("", str(self.frame_number))
+        newest = self.frame_number  # one frame may be on its way: the browser draws it while the next one is trained
+        seen = self.drawn_frame.value in ("", str(newest), str(newest - 1))
         if seen or began - self._shown_at > UNSEEN_SECONDS:
             self._show(began)
         if self._save is not None and not self._save.is_alive():

@@ -83,7 +83,7 @@ class Plots:
             plot.x_range, plot.xaxis.visible, plot.min_border_left = plots[0].x_range, title == "losses", 40
         telling, losses = plots[2:]
         losses.yaxis.ticker.desired_num_ticks, losses.yaxis.ticker.num_minor_ticks = 3, 0
-        telling.y_range, telling.yaxis.ticker = Range1d(start=0, end=1), [0, 0.5, 1]
+        telling.y_range, telling.yaxis.ticker = Range1d(start=-0.05, end=1.05), [0, 0.5, 1]
         telling.add_layout(Span(location=0.5, dimension="width", line_color=GREY, line_dash="dashed"))
         return plots
 

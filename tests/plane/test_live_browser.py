@@ -186,15 +186,18 @@ CONTROLS = {
 
 
 def test_every_knob_does_what_it_says(tab):
-    """Read from the GAN that runs, after one more iteration."""
+    """Read from the GAN that runs, after an iteration with all of them."""
     knobs = tab.page.locator("#knobs [id]").evaluate_all("knobs => knobs.map(knob => knob.id)")
     assert set(knobs) == {*CONTROLS, "averaged", "manifold"}
     for name, (value, holds) in CONTROLS.items():
         assert not holds(tab.lab), name
+        if name == "recipe":  # the last one, which sets the others
+            tab.click("iteration")
+            assert [other for other, (_, held) in CONTROLS.items() if not held(tab.lab)] == ["recipe"]
         tab.enter(name, value)
-        tab.click("iteration")
-        assert holds(tab.lab), name
-        assert tab.lab.iteration >= 1
+    assert CONTROLS["recipe"][1](tab.lab)
+    tab.click("iteration")
+    assert tab.lab.iteration == 1
     tab.click("reset")
     assert (tab.lab.iteration, tab.lab.config.recipe) == (0, "ganlab")
 
@@ -292,15 +295,18 @@ def test_dark_where_the_system_is(tab):
 
 
 @pytest.mark.slow
-def test_it_shows_five_frames_a_second(tab):
+def test_it_shows_five_frames_a_second_of_60_ms_of_a_core(tab):
     """In the best of a few stretches: other work may disturb one."""
     tab.press("Space")
-    rates = []
+    rates, seconds = [], []
     for _ in range(4):
+        tab.server.seconds.clear()
         before, began = tab.page.evaluate("state.frame"), time.monotonic()
         time.sleep(4)
         rates.append((tab.page.evaluate("state.frame") - before) / (time.monotonic() - began))
+        seconds.append(np.mean(tab.server.seconds))
     assert max(rates) >= 5, rates
+    assert min(seconds) <= 0.06, seconds
 
 
 @pytest.mark.slow

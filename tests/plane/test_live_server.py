@@ -18,7 +18,7 @@ from bokeh.client import pull_session
 from test_live import SCRIPT
 
 import q2_gan_lab
-from common.plane import live_page, live_server
+from common.plane import live, live_page, live_server
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = []
@@ -27,12 +27,17 @@ PAGES = []
 class KeptPage(live_page.Page):
     def __init__(self, *args):
         super().__init__(*args)
-        self.obeyed = 0
+        self.obeyed, self.seconds = 0, []
         PAGES.append(self)
 
     def obey(self, text):
         super().obey(text)
         self.obeyed = json.loads(text)["n"]
+
+    def frame(self):
+        began = time.thread_time()
+        super().frame()
+        self.seconds.append(time.thread_time() - began)
 
 
 @contextmanager
@@ -41,6 +46,7 @@ def serving(left_after_ms, **settings):
     patch = pytest.MonkeyPatch()
     patch.setattr(live_page, "Page", KeptPage)
     patch.setattr(live_server, "LEFT_AFTER_MS", left_after_ms)
+    patch.setattr(live, "FLOOR_DRAWS", 3)
     found, ready, loops = [], threading.Event(), []
 
     async def serve():
