@@ -257,9 +257,9 @@ def said_of_gradient(length: float, before: str, short: bool) -> str:
 def said_of_accuracy(accuracy: float, optimal: float, floor: float, n: int) -> str:
     """Whether the discriminator can tell, from accuracies on n real and n fake samples."""
     coin = 0.5 / (2 * n) ** 0.5
-    can = "hardly can" if accuracy < 0.55 else "still can"
+    can = "is mostly wrong" if accuracy < 0.45 else "can hardly tell" if accuracy < 0.55 else "can still tell"
     return (
-        f"The discriminator {can} tell: right on {accuracy:.1%} of fresh samples (a coin: 50 ± {coin:.1%}). "
+        f"The discriminator {can}: right on {accuracy:.1%} of fresh samples (a coin: 50 ± {coin:.1%}). "
         f"The best that sees only the grid cell: {optimal:.1%}, and {floor:.1%} on real against real."
     )
 

@@ -446,11 +446,12 @@ def test_discussion_follows_the_numbers():
     assert table["last_tenth_ci95"]["w1_averaged"] == pytest.approx(4.303 * 0.001 / math.sqrt(3), rel=1e-3)
     assert "close, not equal" in middle
     assert "short" in near
-    assert "hardly can" in near
+    assert "can hardly tell" in near
     assert "still apart" in far
     assert "still long" in far
-    assert "still can" in far
+    assert "can still tell" in far
     assert "nan" not in said([good] * 3, seeds=1)[1]
+    assert "is mostly wrong" in said([good | {"accuracy": 0.3}] * 3)[1]
 
 
 # The page.
