@@ -35,7 +35,7 @@ TRIALS = {
             "discriminator_lr": 2e-3,
             "lookahead": 0,
             "detail": 0,
-            "ema_warm_up_late": 20,
+            "ema_warm_up": 10,
         },
     },
 }
