@@ -89,7 +89,7 @@ def worker(name: str, n_steps: int, folder: str) -> None:
 
 
 def measure(name: str, processes: int, threads: int, n_steps: int) -> dict[str, float]:
-    """What `worker` prints, in processes of their own."""
+    """A step's seconds (`s`), summed bytes (`bytes`) and all-reduces (`sums`) on so many processes of its own."""
     several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, *(several if processes > 1 else []), __file__, "worker", name, str(n_steps), folder]

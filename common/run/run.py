@@ -150,7 +150,7 @@ class Run:
                 self._signals.saving = True  # on the first; as soon as one process ends, torchrun ends all
                 distributed.wait_for_all()
                 self._stop(asked)
-        distributed.part()
+        distributed.leave_the_first_alone()
 
     def batches(self, n: int, batch_size: int, epochs: int) -> Iterator[Batch]:
         """Yield the batches still to do of `epochs` passes over `n` images, in an order that the seed decides."""

@@ -186,18 +186,15 @@ CONTROLS = {
 
 
 def test_every_knob_does_what_it_says(tab):
-    """Read from the GAN that runs, after an iteration with all of them."""
+    """Read from the GAN that runs, after one more iteration."""
     knobs = tab.page.locator("#knobs [id]").evaluate_all("knobs => knobs.map(knob => knob.id)")
     assert set(knobs) == {*CONTROLS, "averaged", "manifold"}
     for name, (value, holds) in CONTROLS.items():
         assert not holds(tab.lab), name
-        if name == "recipe":  # the last one, which sets the others
-            tab.click("iteration")
-            assert [other for other, (_, held) in CONTROLS.items() if not held(tab.lab)] == ["recipe"]
         tab.enter(name, value)
-    assert CONTROLS["recipe"][1](tab.lab)
-    tab.click("iteration")
-    assert tab.lab.iteration == 1
+        tab.click("iteration")
+        assert holds(tab.lab), name
+        assert tab.lab.iteration >= 1
     tab.click("reset")
     assert (tab.lab.iteration, tab.lab.config.recipe) == (0, "ganlab")
 
