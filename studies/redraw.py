@@ -4,8 +4,8 @@
     python studies/redraw.py outputs/q4_wgan_gp outputs/reference/scale outputs/reference/q4_seeds
 
 Draws what can be drawn from the files that git holds: of question 4 all but copies.png (grids only where there is
-grids.npz), of question 3 elbo.png and accuracy.png, the yardstick's scale in both feature spaces, the figure of the
-seeds.
+grids.npz), of question 2 the comparison, of question 3 elbo.png, accuracy.png and benchmark.png, the yardstick's scale
+in both feature spaces, the figure of the seeds.
 """
 
 import json
@@ -24,6 +24,7 @@ import q4_dcgan
 import q4_wgan_gp
 from common.gan import figures as gan_figures
 from common.gan import recipes
+from common.plane import figures as plane_figures
 from common.quality import figures as quality_figures
 from common.quality.models import reference_models
 from common.run.cli import BadInput, launch
@@ -76,9 +77,14 @@ def draw(folder: Path, script: str, settings: dict) -> None:
         known, second = (pd.read_csv(folder / f"{name}.csv") for name in ("scale", "scale_imagenet"))
         quality_figures.scale(known, reference_models(), folder / "scale.png")
         quality_figures.spaces(known, second, folder / "spaces.png")
+    elif script == "q2_gan_lab":
+        table, runs = (pd.read_csv(folder / f"{name}.csv") for name in ("comparison", "runs"))
+        plane_figures.comparison(table, runs, folder / "comparison.png")
     elif script == "q3_vae_svm":
         vae_figures.elbo(pd.read_csv(folder / "metrics.csv"), settings["latent_dim"], folder / "elbo.png")
         vae_figures.accuracy(pd.read_csv(folder / "accuracy.csv"), folder / "accuracy.png")
+        if (folder / "benchmark.csv").exists():
+            vae_figures.benchmark(pd.read_csv(folder / "benchmark.csv"), folder / "benchmark.png")
     else:
         raise KeyError(f"no figures of {script} can be drawn from its tables")
 
